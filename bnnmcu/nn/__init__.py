@@ -1,0 +1,1 @@
+"""PyTorch layers, the paper's networks, and their training (needs ``bnnmcu[train]``)."""
