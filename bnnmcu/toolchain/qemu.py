@@ -1,0 +1,311 @@
+"""A board emulated by QEMU, as a transport.
+
+``-icount shift=0`` makes one instruction take one nanosecond of the machine's
+time, so that a timer at 1 GHz (TIM2 of the machine ``netduinoplus2``) counts
+instructions exactly.  The serial line and the machine protocol are sockets
+handed down as open files: nothing lies in the file system, and nothing is left
+behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from bnnmcu.boards import Board
+from bnnmcu.errors import LinkError, MissingDependencyError, ToolchainError
+from bnnmcu.toolchain.elf import read_firmware
+
+__all__ = ["PROGRAM", "QemuBoard"]
+
+PROGRAM = "qemu-system-arm"
+INSTALL_HINT = "apt install qemu-system-arm, or use --emulate unicorn"
+
+START_TIMEOUT = 20.0
+"""Seconds until the machine runs and the firmware has enabled its UART."""
+WRITE_TIMEOUT = 20.0
+"""Seconds the firmware may take to accept input."""
+STOP_TIMEOUT = 5.0
+"""Seconds a killed QEMU may take to vanish."""
+
+_USART_CR1 = 0x0C
+_CR1_RE_UE = (1 << 2) | (1 << 13)
+_CHUNK = 65536
+
+
+class QemuBoard:
+    """QEMU running one firmware; a context manager and a ``Transport``.
+
+    Args:
+        elf: the firmware.
+        board: its board; ``board.emulator.qemu`` names the machine.
+
+    Attributes:
+        name: ``"qemu:MACHINE (emulated)"``.
+
+    Raises:
+        MissingDependencyError: QEMU is not installed.
+        ToolchainError: no machine for the board, an unsound ELF, or QEMU or
+            the firmware does not start; with what QEMU said.
+    """
+
+    def __init__(self, elf: Path, board: Board) -> None:
+        if os.name != "posix":
+            raise ToolchainError(
+                "QEMU is driven through inherited sockets, which need Linux or macOS",
+                hint="--emulate unicorn",
+            )
+        if not board.emulator.qemu:
+            raise ToolchainError(f"QEMU has no machine for {board.name}", hint="--emulate unicorn")
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise MissingDependencyError(f"{PROGRAM} is not installed", hint=INSTALL_HINT)
+        read_firmware(elf)  # a clear message instead of QEMU's
+        self.name = f"qemu:{board.emulator.qemu} (emulated)"
+        self._received = bytearray()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._closed = False
+        self._line, far_line = socket.socketpair()
+        self._monitor, far_monitor = socket.socketpair()
+        # A file, not a pipe: nobody has to read it for QEMU to go on.
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        command = _command(program, board, elf, far_line.fileno(), far_monitor.fileno())
+        started: list[subprocess.Popen[bytes] | OSError] = []
+        ready = threading.Event()
+
+        def serve() -> None:
+            # Started here because the kernel ties the child to this thread's
+            # life (see _command), and this one lives as long as the board.
+            try:
+                started.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=self._errors,
+                        stderr=self._errors,
+                        pass_fds=(far_line.fileno(), far_monitor.fileno()),
+                        # Ctrl-C is for us; we then end QEMU in order.
+                        start_new_session=True,
+                    )
+                )
+            except OSError as error:
+                started.append(error)
+            finally:
+                far_line.close()
+                far_monitor.close()
+                ready.set()
+            self._receive()
+
+        self._reader = threading.Thread(target=serve, name="bnnmcu-qemu", daemon=True)
+        self._reader.start()
+        ready.wait()
+        process = started[0]
+        if isinstance(process, OSError):
+            self._line.close()
+            raise ToolchainError(f"QEMU cannot be started: {process.strerror}", where=program)
+        self._process = process
+        self._finalizer = weakref.finalize(self, _reap, process, self._line, self._monitor)
+        try:
+            self._await_uart(board.uart.address + _USART_CR1)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, size: int, timeout: float) -> bytes:
+        """What has come, up to ``size`` bytes; waits ``timeout`` s for the first.
+
+        Raises:
+            LinkError: the board is closed, or QEMU has ended.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._received or self._ended or self._closed, timeout)
+            if self._received:
+                data = bytes(self._received[:size])
+                del self._received[:size]
+                return data
+            if self._closed:
+                raise LinkError("is closed", where=self.name)
+            if self._ended:
+                raise LinkError(f"QEMU has ended: {self._said()}", where=self.name)
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; returns when QEMU has taken them all.
+
+        Raises:
+            LinkError: QEMU has ended or takes nothing.
+        """
+        view = memoryview(data)
+        deadline = time.monotonic() + WRITE_TIMEOUT
+        while view:
+            if self._closed:
+                raise LinkError("is closed", where=self.name)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LinkError(
+                    f"the firmware took no input for {WRITE_TIMEOUT:g} s", where=self.name
+                )
+            try:
+                if not select.select([], [self._line], [], left)[1]:
+                    continue
+                view = view[self._line.send(view, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError) as error:
+                raise LinkError(f"QEMU has ended: {self._said()}", where=self.name) from error
+
+    def reset_input(self) -> None:
+        """Forget what has come and was not read."""
+        with self._changed:
+            self._received.clear()
+
+    def close(self) -> None:
+        """End QEMU; may be called twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._finalizer()
+        if self._reader is not threading.current_thread():
+            self._reader.join(STOP_TIMEOUT)
+        self._errors.close()
+
+    def __enter__(self) -> QemuBoard:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id of QEMU."""
+        return self._process.pid
+
+    def _receive(self) -> None:
+        # Always reading: QEMU then never blocks on us while we block on it.
+        while True:
+            try:
+                data = self._line.recv(_CHUNK)
+            except OSError:
+                data = b""
+            with self._changed:
+                if data:
+                    self._received += data
+                else:
+                    self._ended = True
+                self._changed.notify_all()
+            if not data:
+                return
+
+    def _await_uart(self, control: int) -> None:
+        """Wait until the firmware's receiver is on; QEMU drops what comes before."""
+        deadline = time.monotonic() + START_TIMEOUT
+        self._monitor.settimeout(START_TIMEOUT)
+        try:
+            with self._monitor.makefile("rwb", buffering=0) as stream:
+                _answer(stream)  # the greeting
+                _execute(stream, "qmp_capabilities")
+                while time.monotonic() < deadline:
+                    line = f"xp /1wx {control:#x}"
+                    shown = _execute(stream, "human-monitor-command", {"command-line": line})
+                    if int(str(shown).rpartition(":")[2], 16) & _CR1_RE_UE == _CR1_RE_UE:
+                        return
+                    time.sleep(0.002)
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise ToolchainError(
+                f"QEMU does not start: {self._said() or error}", where=self.name
+            ) from error
+        raise ToolchainError(
+            f"the firmware did not enable its UART within {START_TIMEOUT:g} s",
+            where=self.name,
+            hint="is the ELF built for this board?",
+        )
+
+    def _said(self) -> str:
+        """What QEMU printed, and how it ended."""
+        try:
+            code: int | None = self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            code = None
+        try:
+            # pread: the child shares the file's position.
+            text = os.pread(self._errors.fileno(), _CHUNK, 0).decode(errors="replace").strip()
+        except (OSError, ValueError):
+            text = ""
+        lines = text.splitlines()[:4]
+        end = "it still runs" if code is None else f"exit status {code}"
+        return "; ".join([*lines, end])
+
+
+def _command(program: str, board: Board, elf: Path, line: int, monitor: int) -> list[str]:
+    # fmt: off
+    command = [
+        program, "-M", board.emulator.qemu, "-display", "none", "-nodefaults",
+        "-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control",
+        # The first -serial is USART1 on these machines, the second USART2.
+        *["-serial", "null"] * _serial_index(board),
+        "-chardev", f"socket,id=line,fd={line}", "-serial", "chardev:line",
+        "-icount", "shift=0", "-kernel", str(elf.resolve()),
+    ]
+    # fmt: on
+    # If we are killed, nobody can end QEMU, so the kernel is asked to.
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
+
+
+def _serial_index(board: Board) -> int:
+    digits = "".join(filter(str.isdigit, board.uart.instance))
+    return int(digits) - 1 if digits else 0
+
+
+def _answer(stream: Any) -> dict[str, Any]:
+    """The next message that is not an event."""
+    while True:
+        line = stream.readline()
+        if not line:
+            raise EOFError("its monitor closed")
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("its monitor speaks no QMP")
+        if "event" not in message:
+            return message
+
+
+def _execute(stream: Any, command: str, arguments: dict[str, str] | None = None) -> Any:
+    request: dict[str, Any] = {"execute": command}
+    if arguments:
+        request["arguments"] = arguments
+    stream.write(json.dumps(request).encode() + b"\n")
+    return _answer(stream)["return"]
+
+
+def _reap(process: subprocess.Popen[bytes], *sockets: socket.socket) -> None:
+    process.kill()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return
+    finally:
+        for end in sockets:
+            # Wakes a thread that sits in recv(); close() alone would not.
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()

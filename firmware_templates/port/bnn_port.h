@@ -1,0 +1,90 @@
+/*
+ * What the firmware asks of a chip: a byte stream, a counter, the time to sleep.
+ *
+ * One .c file per chip family implements this (bnn_port_stm32f4.c), together
+ * with the start-up code of the core (bnn_startup_cortexm.c).  Everything above
+ * it is plain C99 that also runs on a host.
+ *
+ * All functions are called from the main thread only; the receive interrupt is
+ * the port's own affair.
+ */
+#ifndef BNN_PORT_H
+#define BNN_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    BNN_COUNTER_NONE = 0,  /* nothing counts: bnn_port_ticks() is always 0 */
+    BNN_COUNTER_DWT = 1,   /* CPU cycles (Cortex-M DWT CYCCNT) */
+    BNN_COUNTER_TIMER = 2  /* ticks of a timer; instructions under qemu -icount */
+};
+
+/* The board's short name, as in boards/NAME.toml. */
+extern const char bnn_port_board[];
+
+/*
+ * Bring up the clock, the UART and the counter.  Every wait inside is bounded:
+ * a clock that will not lock leaves the chip on its reset clock, and
+ * bnn_port_clock_hz() says so.
+ */
+void bnn_port_init(void);
+
+/* The next received byte, 0..255, or -1 when none has come. */
+int bnn_port_read(void);
+
+/*
+ * Sleep until a byte may have come.  It can return early and without one: call
+ * it in a loop around bnn_port_read().
+ */
+void bnn_port_wait(void);
+
+/*
+ * Send bytes; returns when the last one was handed to the UART.  Polled, so it
+ * works with interrupts off and from bnn_app_fault().
+ */
+void bnn_port_write(const uint8_t *data, size_t size);
+
+/*
+ * Bytes taken by the receiver so far, wrapping.  If it changed during an
+ * inference, the receive interrupt ran inside the measured span and the tick
+ * count is polluted.
+ */
+uint32_t bnn_port_received(void);
+
+/* Bytes the receive buffer can hold while the firmware computes. */
+uint32_t bnn_port_capacity(void);
+
+/* True if received bytes were lost since this was last asked. */
+bool bnn_port_overrun(void);
+
+/* The free-running counter, wrapping at 2^32; see bnn_port_counter(). */
+uint32_t bnn_port_ticks(void);
+
+/* What bnn_port_ticks() counts: one of BNN_COUNTER_*. Decided at run time. */
+uint8_t bnn_port_counter(void);
+
+/*
+ * The CPU clock in Hz, which is what the counter counts for BNN_COUNTER_DWT; 0
+ * where no clock tree exists (emulators), so that nobody turns emulated
+ * instructions into milliseconds.
+ */
+uint32_t bnn_port_clock_hz(void);
+
+/* Bytes of the painted stack never touched since reset. */
+uint32_t bnn_port_stack_free(void);
+
+/*
+ * Provided by the application, called by the fault handler with interrupts off
+ * and on a fresh stack: report it with bnn_port_write() and return; the CPU is
+ * then parked until reset.
+ *
+ * frame: r0, r1, r2, r3, r12, lr, pc, xpsr at the fault, all zero if the stack
+ * pointer was unusable.  The others are SCB registers CFSR, HFSR, MMFAR, BFAR
+ * (ARMv7-M architecture reference manual, B3.2.15 to B3.2.18).
+ */
+void bnn_app_fault(const uint32_t frame[8], uint32_t cfsr, uint32_t hfsr, uint32_t mmfar,
+                   uint32_t bfar);
+
+#endif
