@@ -1,0 +1,1 @@
+"""The serial link: frames, messages, transports, and the device behind them."""

@@ -1,0 +1,336 @@
+"""The board as an object: images in, logits out, over any transport.
+
+    with Device(open_port("/dev/ttyACM0"), expect_model=sha256) as device:
+        result = device.infer(image, seeds=[1, 2, 3])
+
+Every request carries its seeds, so that an answer can be had again bit for bit.
+Not for use from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from bnnmcu.errors import DeviceMismatchError, LinkError, LinkTimeoutError, UsageError
+from bnnmcu.link.frame import VERSION
+from bnnmcu.link.hello import DeviceInfo
+from bnnmcu.link.protocol import (
+    CountersReply,
+    InferReply,
+    InferRequest,
+    MessageType,
+    SampleReply,
+    SampleRequest,
+)
+from bnnmcu.link.timing import Timing
+from bnnmcu.link.transport import Transport
+from bnnmcu.link.window import LinkStats, RequestWindow, version_mismatch
+
+__all__ = ["Device", "Inference"]
+
+#: Requests in flight at most, however many the device would take: more would
+#: only sit in its buffers.
+MAX_WINDOW = 8
+
+_WORD_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the device answered for one image.
+
+    Attributes:
+        logits: int64, shape ``(n_seeds, classes)``.
+        ticks: uint32, shape ``(n_seeds,)``; what a tick is, ``DeviceInfo.counter`` says.
+        polluted: bytes were received during a count, so ``ticks`` is too high
+            somewhere.  Usual in :meth:`Device.infer_many` on a board.
+        seconds: host time from sending the request to having the reply; with
+            several requests in flight, waiting for the earlier ones included.
+    """
+
+    logits: npt.NDArray[np.int64]
+    ticks: npt.NDArray[np.uint32]
+    polluted: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece of a request: as many seeds as one frame holds."""
+
+    image: bytes
+    seeds: tuple[int, ...]
+    last: bool
+
+
+class Device:
+    """A connected board, emulator or host process that runs the bnnmcu server.
+
+    Args:
+        transport: from now on the device's: it is closed with it, also when
+            connecting fails.
+        expect_model: SHA-256 of the integer graph that the board must run.
+        trace: every frame is written here as a line of text.
+        timing: limits of patience.
+
+    Raises:
+        LinkTimeoutError: nothing that speaks the protocol answers.
+        DeviceMismatchError: another model, or another protocol version.
+        LinkError: the connection is gone, or the answer makes no sense.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        expect_model: bytes | None = None,
+        trace: TextIO | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._transport = transport
+        self._expect_model = expect_model
+        self._timing = timing or Timing()
+        self._window = RequestWindow(transport, timing=self._timing, trace=trace)
+        self._streaming = False
+        try:
+            self.info = self.connect()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """What the transport calls itself, e.g. ``/dev/ttyACM0``."""
+        return self._transport.name
+
+    @property
+    def stats(self) -> LinkStats:
+        """What the link had to put up with so far."""
+        return self._window.stats
+
+    def connect(self) -> DeviceInfo:
+        """Find the frame boundary, greet the device and check what it is.
+
+        Called on construction; call it again after the board was reset.
+        """
+        self._check_idle()
+        window = self._window
+        window.abandon()
+        window.forget_strays()  # the greeting itself waits for whatever is still being worked on
+        self._transport.reset_input()
+        before = window.received
+        try:
+            payload, _ = self._exchange(MessageType.HELLO, b"", waits=self._timing.hello)
+        except LinkTimeoutError as error:
+            raise self._silent(window.received - before) from error
+        # Before unpacking: another version may lay out the rest in another way.
+        if not payload or payload[0] != VERSION:
+            raise version_mismatch(self.name, payload[0] if payload else 0)
+        info = DeviceInfo.unpack(payload)
+        if self._expect_model is not None and info.model_sha256 != self._expect_model:
+            raise DeviceMismatchError(
+                f"the board runs {info.model!r} ({info.model_sha256.hex()[:16]}...), "
+                f"expected was {self._expect_model.hex()[:16]}...",
+                where=self.name,
+                hint="flash the firmware of this model, or name the project that is on the board",
+            )
+        window.size = min(info.window, MAX_WINDOW)
+        self.info = info
+        return info
+
+    def infer(self, image: npt.NDArray[np.uint8], seeds: Sequence[int]) -> Inference:
+        """Classify one image, once per seed, with nothing else in flight.
+
+        Args:
+            image: uint8, shape ``info.input_shape``.
+            seeds: any number of unsigned 64-bit integers, at least one.  A
+                deterministic model ignores their values.
+
+        Raises:
+            UsageError: an image or seeds that no device could take.
+            LinkError: see :meth:`infer_many`.
+        """
+        (result,) = self._infer_all([(image, seeds)], window=1)
+        return result
+
+    def infer_many(
+        self, requests: Iterable[tuple[npt.NDArray[np.uint8], Sequence[int]]]
+    ) -> Iterator[Inference]:
+        """Classify many images; the next one travels while this one is computed.
+
+        Requests are drawn from the iterable as the device can take them, and
+        answered in order.  Until the iterator is exhausted or closed, nothing
+        else can be asked of the device.
+
+        Raises:
+            UsageError: an image or seeds that no device could take.
+            RemoteError: the device refused a request or crashed.
+            LinkTimeoutError: a request got no answer after all attempts.
+            LinkError: the connection is gone.
+        """
+        return self._infer_all(requests, window=self._window.size)
+
+    def counters(self) -> npt.NDArray[np.uint32]:
+        """Ticks of every layer in the last inference: uint32, shape ``(layers,)``.
+
+        Raises:
+            RemoteError: nothing was inferred yet.
+        """
+        self._check_idle()
+        payload, _ = self._exchange(MessageType.COUNTERS, b"")
+        return CountersReply.unpack(payload, layers=len(self.info.layers)).ticks
+
+    def sample(self, layer: int, seed: int, words: int | None = None) -> npt.NDArray[np.uint32]:
+        """The weights that a seed draws for a layer, as packed words.
+
+        Args:
+            layer: its index in ``info.layers``.
+            seed: unsigned 64-bit integer.
+            words: how many, from the first on; all of them by default.
+
+        Returns:
+            uint32, shape ``(words,)``.
+
+        Raises:
+            UsageError: the layer draws no weights, or not that many.
+        """
+        self._check_idle()
+        if not 0 <= layer < len(self.info.layers) or not self.info.layers[layer].sampled_words:
+            names = [f"{i} ({x.name})" for i, x in enumerate(self.info.layers) if x.sampled_words]
+            raise UsageError(
+                f"layer {layer} draws no weights",
+                hint=f"those that do: {', '.join(names) or 'none'}",
+            )
+        total = self.info.layers[layer].sampled_words
+        count = total if words is None else words
+        if not 1 <= count <= total:
+            raise UsageError(f"{count} words wanted, but the layer draws {total}")
+        most = min(self.info.max_reply // _WORD_BYTES, 0xFFFF)
+        parts = []
+        for first in range(0, count, most):
+            size = min(most, count - first)
+            request = SampleRequest(layer, _seed(seed), first, size)
+            payload, _ = self._exchange(MessageType.SAMPLE, request.pack())
+            parts.append(SampleReply.unpack(payload, count=size).words)
+        return np.concatenate(parts)
+
+    def close(self) -> None:
+        """Give the connection back; calling it twice does no harm."""
+        self._transport.close()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _exchange(
+        self, kind: MessageType, payload: bytes, *, waits: tuple[float, ...] = ()
+    ) -> tuple[bytes, float]:
+        try:
+            self._window.submit(kind, payload, waits=waits)
+            frame, seconds = self._window.collect()
+        finally:
+            self._window.abandon()
+        return frame.payload, seconds
+
+    def _infer_all(
+        self, requests: Iterable[tuple[npt.NDArray[np.uint8], Sequence[int]]], *, window: int
+    ) -> Iterator[Inference]:
+        self._check_idle()
+        parts = (part for image, seeds in requests for part in self._split(image, seeds))
+        sent: deque[_Part] = deque()
+        done: list[tuple[InferReply, float]] = []
+        self._streaming = True
+        try:
+            more = True
+            while more or sent:
+                while more and len(sent) < window:
+                    part = next(parts, None)
+                    if part is None:
+                        more = False
+                        break
+                    request = InferRequest(part.image, part.seeds).pack()
+                    self._window.submit(MessageType.INFER, request, draws=len(part.seeds))
+                    sent.append(part)
+                if sent:
+                    frame, seconds = self._window.collect()
+                    part = sent.popleft()
+                    done.append((self._unpack(frame.payload, len(part.seeds)), seconds))
+                    if part.last:
+                        yield _join(done)
+                        done = []
+        finally:
+            self._streaming = False
+            self._window.abandon()
+
+    def _split(self, image: npt.NDArray[Any], seeds: Sequence[int]) -> Iterator[_Part]:
+        if image.dtype != np.uint8 or image.shape != self.info.input_shape:
+            raise UsageError(
+                f"an image of {image.dtype} {image.shape}; the board runs {self.info.model!r}, "
+                f"which takes uint8 {self.info.input_shape}"
+            )
+        checked = tuple(_seed(seed) for seed in seeds)
+        if not checked:
+            raise UsageError("an inference needs at least one seed")
+        pixels = image.tobytes()
+        most = self.info.max_seeds
+        for first in range(0, len(checked), most):
+            yield _Part(pixels, checked[first : first + most], first + most >= len(checked))
+
+    def _unpack(self, payload: bytes, seeds: int) -> InferReply:
+        info = self.info
+        return InferReply.unpack(
+            payload, seeds=seeds, classes=info.classes, logit_bytes=info.logit_bytes
+        )
+
+    def _check_idle(self) -> None:
+        if self._streaming:
+            raise UsageError(
+                "the device is still answering an infer_many()",
+                hint="exhaust that iterator, or close() it, before asking for something else",
+            )
+
+    def _silent(self, received: int) -> LinkError:
+        if received:
+            return LinkTimeoutError(
+                f"{received} bytes came, but no valid answer: not the bnnmcu firmware, "
+                "or another baud rate",
+                where=self.name,
+                hint="check --baud (115200 unless the board file says otherwise), or flash "
+                "the firmware",
+            )
+        return LinkTimeoutError(
+            "nothing answers",
+            where=self.name,
+            hint="check that this is the board's port and that the firmware is flashed, and "
+            "press its reset button",
+        )
+
+
+def _seed(seed: int) -> int:
+    value = int(seed)  # numpy integers too
+    if not 0 <= value < 1 << 64:
+        raise UsageError(f"seed {seed} is not an unsigned 64-bit number")
+    return value
+
+
+def _join(replies: list[tuple[InferReply, float]]) -> Inference:
+    return Inference(
+        np.concatenate([reply.logits for reply, _ in replies]),
+        np.concatenate([reply.ticks for reply, _ in replies]),
+        any(reply.polluted for reply, _ in replies),
+        sum(seconds for _, seconds in replies),
+    )

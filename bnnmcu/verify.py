@@ -1,0 +1,175 @@
+"""Holds a board against the specification: logits and drawn weights, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bnnmcu.data import Dataset
+from bnnmcu.errors import MismatchFoundError
+from bnnmcu.evaluate import draw_seeds
+from bnnmcu.graph import Graph
+from bnnmcu.link.device import Device
+from bnnmcu.reference import argmax, run, sampled_words
+
+__all__ = ["Difference", "Verification", "verify"]
+
+# The reference runs ahead of the board by this many images.
+_CHUNK = 50
+# Differences listed in a report; all are counted.
+_MOST_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One answer that is not the reference's."""
+
+    image: int
+    seed: int
+    expected: tuple[int, ...]
+    answered: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared and what differed.
+
+    Attributes:
+        logits: logits compared; ``differing_logits`` of them differed.
+        draws: for how many seeds the drawn weights were compared.
+        drawn_words: words of drawn weights compared.
+        correct: share of right labels, mean over draws: a sanity check.
+        differences: the first few differing answers.
+    """
+
+    model: str
+    target: str
+    data: str
+    images: int
+    seeds: int
+    logits: int
+    differing_logits: int
+    draws: int
+    drawn_words: int
+    differing_words: int
+    correct: float
+    differences: tuple[Difference, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differed."""
+        return self.differing_logits == 0 and self.differing_words == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self) | {"exact": self.exact}
+
+    def raise_if_different(self) -> None:
+        """Raises MismatchFoundError, so that scripts see exit code 1."""
+        if not self.exact:
+            raise MismatchFoundError(
+                f"{self.differing_logits} of {self.logits} logits and {self.differing_words} of "
+                f"{self.drawn_words} words of drawn weights differ from the reference",
+                where=self.target,
+                hint="flash the project again; if it stays, report it with 'verify --json'",
+            )
+
+
+def _requests(
+    images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]
+) -> Iterator[tuple[npt.NDArray[np.uint8], list[int]]]:
+    for image, row in zip(images, seeds, strict=True):
+        yield image, [int(seed) for seed in row]
+
+
+def verify(
+    graph: Graph,
+    device: Device,
+    data: Dataset,
+    *,
+    seeds: int = 5,
+    draws: int = 5,
+    seed: int = 1,
+    target: str = "",
+    progress: Callable[[int], object] | None = None,
+) -> Verification:
+    """Compare every logit of every image and seed, and the drawn weights.
+
+    Args:
+        seeds: for each image; 1 is used where nothing is drawn.
+        draws: seeds whose drawn weights are read back from the board and compared.
+        seed: of the run; decides all others.
+
+    Raises:
+        DataError: the images have another shape than the network takes.
+        LinkError: the board stopped answering.
+    """
+    data.check_suits(graph.name, graph.input_shape, graph.classes)
+    if not graph.stochastic:
+        seeds, draws = 1, 0
+    differing = right = 0
+    listed: list[Difference] = []
+    for start in range(0, len(data), _CHUNK):
+        images = data.images[start : start + _CHUNK]
+        chosen = draw_seeds(seed, start, len(images), seeds)
+        expected = run(graph, images, chosen)
+        for i, answer in enumerate(device.infer_many(_requests(images, chosen))):
+            unequal = answer.logits != expected[i]
+            differing += int(unequal.sum())
+            for d in np.flatnonzero(unequal.any(axis=1)):
+                if len(listed) < _MOST_LISTED:
+                    listed.append(
+                        Difference(
+                            start + i,
+                            int(chosen[i, d]),
+                            tuple(expected[i, d].tolist()),
+                            tuple(answer.logits[d].tolist()),
+                        )
+                    )
+            right += int((argmax(answer.logits) == data.labels[start + i]).sum())
+            if progress:
+                progress(1)
+    words, differing_words = _compare_draws(graph, device, seed, draws, progress)
+    total = len(data) * seeds
+    return Verification(
+        model=graph.name,
+        target=target,
+        data=data.name,
+        images=len(data),
+        seeds=seeds,
+        logits=total * graph.classes,
+        differing_logits=differing,
+        draws=draws,
+        drawn_words=words,
+        differing_words=differing_words,
+        correct=right / total,
+        differences=tuple(listed),
+    )
+
+
+def _compare_draws(
+    graph: Graph,
+    device: Device,
+    seed: int,
+    draws: int,
+    progress: Callable[[int], object] | None,
+) -> tuple[int, int]:
+    """Words of drawn weights compared, and how many differed."""
+    if not draws:
+        return 0, 0
+    layers = {layer.name: index for index, layer in enumerate(device.info.layers)}
+    chosen = draw_seeds(seed, 0, draws, 1)[:, 0]
+    expected = sampled_words(graph, chosen)
+    words = differing = 0
+    for i, value in enumerate(chosen):
+        for name, drawn in expected.items():
+            answered = device.sample(layers[name], int(value), drawn.shape[1])
+            words += answered.size
+            differing += int((answered != drawn[i]).sum())
+        if progress:
+            progress(1)
+    return words, differing
