@@ -1,0 +1,5 @@
+"""``python -m bnnmcu``."""
+
+from bnnmcu.cli.main import main
+
+main()

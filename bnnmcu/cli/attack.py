@@ -1,0 +1,246 @@
+"""``bnnmcu attack``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnnmcu.cli.inputs import project_and_images, warn_if_seen
+from bnnmcu.cli.options import json_option, project_argument, seed_option, target_options
+from bnnmcu.cli.output import note, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from bnnmcu.attack.campaign import Progress
+    from bnnmcu.attack.config import AttackConfig
+    from bnnmcu.attack.metrics import Accuracy, Summary
+    from bnnmcu.attack.oracle import Oracle
+    from bnnmcu.backend.project import Project
+
+__all__ = ["command", "make_attacks", "print_summary", "progress_of"]
+
+
+@click.command("attack")
+@project_argument
+@click.option("-n", "count", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--attack",
+    "kinds",
+    type=click.Choice(["fgsm", "pgd"]),
+    multiple=True,
+    help="Which attacks; may be repeated. Default: all.",
+)
+@click.option(
+    "--eps",
+    "epsilons",
+    type=click.FloatRange(0, 1),
+    multiple=True,
+    default=(0.1, 0.2, 0.3),
+    show_default=True,
+    help="L-infinity budgets; may be repeated. Used as whole pixel levels, floor(255 eps).",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="Draws that judge each image, none of them seen in crafting.",
+)
+@click.option(
+    "--eot",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="Draws whose loss every crafting step averages.",
+)
+@click.option("--steps", type=click.IntRange(min=1), default=40, show_default=True, help="PGD's.")
+@click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True, help="PGD's.")
+@click.option("--loss", type=click.Choice(["ce", "margin", "dlr"]), help="What is maximised.")
+@click.option("--temperature", type=float, help="Softmax temperature of the ce loss.")
+@click.option(
+    "--estimator",
+    type=click.Choice(["strongest", "identity", "clipped", "tanh"]),
+    help="Gradient of a threshold; strongest tries all and keeps the best for each image.",
+)
+@click.option(
+    "--label",
+    type=click.Choice(["prediction", "true"]),
+    help="Whose label FGSM attacks; the paper's is the network's own prediction.",
+)
+@click.option("--data", default="digits", show_default=True, help="As for 'evaluate'.")
+@click.option(
+    "-o",
+    "--results",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Results file; default: DIR/attack.sqlite. If it exists, the run goes on.",
+)
+@click.option(
+    "--native", is_flag=True, help="Ask the native twin on this machine instead of a board."
+)
+@seed_option
+@target_options
+@json_option
+def command(
+    project: Path,
+    count: int,
+    kinds: tuple[str, ...],
+    epsilons: tuple[float, ...],
+    draws: int,
+    eot: int,
+    steps: int,
+    restarts: int,
+    loss: str | None,
+    temperature: float | None,
+    estimator: str | None,
+    label: str | None,
+    data: str,
+    results: Path | None,
+    native: bool,
+    seed: int,
+    as_json: bool,
+    **target: Any,
+) -> None:
+    """Attack the network on the board and report its accuracy.
+
+    Images are crafted on a differentiable twin of the integer network, with
+    the loss averaged over draws, and rounded to pixels; the board judges them
+    with fresh draws. Answers are stored as they come: a run that was stopped
+    goes on when it is started again.
+
+    \b
+    Example:
+      bnnmcu attack s64 --emulate -n 100 --eps 0.3
+      bnnmcu attack s64 --port /dev/ttyACM0
+    """
+    from bnnmcu.attack.config import CampaignConfig
+    from bnnmcu.attack.oracle import DeviceOracle, NativeOracle
+    from bnnmcu.errors import UsageError
+    from bnnmcu.target import TargetOptions, open_target
+
+    loaded, images = project_and_images(project, data, count)
+    warn_if_seen(loaded.training, images)
+    common: dict[str, Any] = {"eot_draws": eot if loaded.graph.stochastic else 1}
+    common |= {
+        key: value
+        for key, value in (("loss", loss), ("temperature", temperature), ("estimator", estimator))
+        if value is not None
+    }
+    attacks = make_attacks(
+        kinds or ("fgsm", "pgd"), epsilons, common, steps=steps, restarts=restarts, label=label
+    )
+    config = CampaignConfig(attacks=attacks, draws=draws, seed=seed)
+    path = results or project / "attack.sqlite"
+
+    def run(oracle: Oracle, board: str) -> Summary:
+        return _run(config, loaded, images, oracle, path, board)
+
+    if native:
+        if target["port"] or target["emulate"]:
+            raise UsageError("--native asks no board", hint="leave out --port and --emulate")
+        summary = run(NativeOracle(loaded.graph), "")
+    else:
+        with open_target(loaded, TargetOptions(**target), note) as board:
+            oracle = DeviceOracle(board.device, label="emulated" if board.emulated else "hardware")
+            summary = run(oracle, board.label)
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        print_summary(summary)
+    note(f"all answers are in {path}")
+
+
+def make_attacks(
+    kinds: Sequence[str],
+    epsilons: Sequence[float],
+    common: dict[str, Any],
+    *,
+    steps: int,
+    restarts: int,
+    label: str | None,
+) -> tuple[AttackConfig, ...]:
+    """The attacks of a run: every kind with every budget."""
+    from bnnmcu.attack.config import FgsmConfig, PgdConfig
+
+    attacks: list[AttackConfig] = []
+    for kind in dict.fromkeys(kinds):
+        for epsilon in dict.fromkeys(epsilons):
+            if kind == "fgsm":
+                extra: dict[str, Any] = {"label": label} if label else {}
+                attacks.append(FgsmConfig(epsilon=epsilon, **common, **extra))
+            else:
+                attacks.append(PgdConfig(epsilon=epsilon, steps=steps, restarts=restarts, **common))
+    return tuple(attacks)
+
+
+def _run(
+    config: Any, project: Project, images: Any, oracle: Oracle, path: Path, board: str
+) -> Summary:
+    from bnnmcu.attack.campaign import Campaign, campaign_identity
+    from bnnmcu.attack.metrics import summarize
+    from bnnmcu.attack.store import Store
+
+    graph = project.graph
+    identity = campaign_identity(config, graph, images, oracle)
+    provenance = {"board": board, "command": sys.argv[1:], "edited_files": list(project.edited)}
+    with Store.open(path, identity, provenance=provenance) as store:
+        if store.resumed:
+            note(f"going on with the run in {path}")
+        campaign = Campaign(config, graph, images, oracle, store)
+        with progress_bar() as bar:
+            campaign.run(progress_of(bar))
+        return summarize(store)
+
+
+def progress_of(bar: Any) -> Callable[[Progress], None]:
+    """A callback that shows each case's crafting and asking as a bar of its own."""
+    tasks: dict[tuple[str, int, str], Any] = {}
+
+    def show(progress: Progress) -> None:
+        key = (progress.attack, progress.levels, progress.stage)
+        if progress.attack == "clean" and progress.stage == "craft":
+            return
+        if key not in tasks:
+            what = {"craft": "crafting", "ask": "asking"}[progress.stage]
+            name = progress.attack
+            if progress.levels:
+                name += f" {progress.levels}/255"
+            tasks[key] = bar.add_task(f"{what:8} {name}", total=progress.total, info="")
+        bar.update(tasks[key], completed=progress.done)
+
+    return show
+
+
+def _share(accuracy: Accuracy) -> str:
+    value, low, high = (100 * x for x in (accuracy.value, accuracy.low, accuracy.high))
+    return f"{value:5.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def print_summary(summary: Summary) -> None:
+    """Flags first, then a line for each case."""
+    identity = summary.identity
+    model, oracle, data = identity["model"], identity["oracle"], identity["data"]
+    rows = [
+        [
+            case.attack,
+            f"{case.epsilon:.3f} ({case.levels}/255)" if case.levels else "-",
+            _share(case.mean),
+            f"{100 * case.majority.value:5.1f} %",
+            f"{100 * case.worst.value:5.1f} %",
+            f"{case.l2:.2f}",
+        ]
+        for case in summary.cases
+    ]
+    draws = f", {identity['config']['draws']} fresh draws each" if model["stochastic"] else ""
+    for flag in summary.flags:
+        note(f"{flag.severity}: {flag.text}")
+    print_table(
+        f"{model['name']} on {oracle['name']} ({oracle['label']}): accuracy under attack",
+        ["attack", "epsilon", "mean of draws [95 %]", "majority", "all draws", "mean L2"],
+        rows,
+        caption=f"{data['images']} images of {data['name']}{draws}; "
+        "budgets are whole pixel levels, accuracies are after rounding to pixels"
+        + ("" if summary.complete else "; NOT COMPLETE: start the run again"),
+    )

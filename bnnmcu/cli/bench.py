@@ -1,0 +1,80 @@
+"""``bnnmcu bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bnnmcu.cli.inputs import project_and_images
+from bnnmcu.cli.options import json_option, project_argument, seed_option, target_options
+from bnnmcu.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from bnnmcu.bench import BenchReport
+
+__all__ = ["command"]
+
+
+@click.command("bench")
+@project_argument
+@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--data", default="digits", show_default=True, help="As for 'evaluate'.")
+@seed_option
+@target_options
+@json_option
+def command(project: Path, count: int, data: str, seed: int, as_json: bool, **target: Any) -> None:
+    """Count instructions or cycles on the board, layer by layer.
+
+    An emulator counts instructions, exactly; only a real board measures
+    cycles.  Nothing is on the wire while an inference is counted.
+
+    \b
+    Example:
+      bnnmcu bench s64 --emulate qemu --json
+    """
+    from bnnmcu.backend.plan import make_plan
+    from bnnmcu.bench import bench
+    from bnnmcu.target import TargetOptions, open_target
+
+    loaded, images = project_and_images(project, data, count)
+    with open_target(loaded, TargetOptions(**target, count=True), note) as board:
+        report = bench(make_plan(loaded.graph), board, images, seed=seed)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    print_bench(report)
+
+
+def print_bench(report: BenchReport) -> None:
+    """The table of a bench run."""
+    unit = report.unit.replace("_", " ")
+    rows = [
+        [layer.name, layer.kernel, f"{layer.macs:,}", f"{layer.ticks:,}", f"{layer.bytes:,}"]
+        for layer in report.layers
+    ]
+    rows.append(
+        [
+            "one inference",
+            "",
+            f"{sum(layer.macs for layer in report.layers):,}",
+            f"{report.total:,}",
+            f"{sum(layer.bytes for layer in report.layers):,}",
+        ]
+    )
+    facts = [f"{report.inferences} inferences, {report.least:,} to {report.most:,} {unit}"]
+    if report.milliseconds is not None:
+        facts.append(f"{report.milliseconds:.2f} ms measured at {report.clock_hz / 1e6:.0f} MHz")
+    if report.flash is not None and report.ram is not None:
+        facts.append(f"flash {report.flash:,}, RAM {report.ram:,} bytes ({report.toolchain})")
+    if report.stack is not None:
+        facts.append(f"deepest stack {report.stack:,} bytes")
+    print_table(
+        f"{report.model} on {report.target}",
+        ["layer", "kernel", "MACs", unit, "tables, bytes"],
+        rows,
+        caption="; ".join(facts),
+        text_columns=2,
+        last_is_total=True,
+    )

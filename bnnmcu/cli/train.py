@@ -1,0 +1,145 @@
+"""``bnnmcu train``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from bnnmcu.cli.options import json_option
+from bnnmcu.cli.output import note, print_json, progress_bar
+from bnnmcu.errors import MissingDependencyError, UsageError
+
+__all__ = ["command"]
+
+_MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
+
+
+@click.command("train")
+@click.option("--model", "name", required=True, help="Network and filters, e.g. S64.")
+@click.option(
+    "--data",
+    default="mnist:train",
+    show_default=True,
+    help="digits, mnist:train, FOLDER:train (IDX files), or an .npz file.",
+)
+@click.option(
+    "--dataset",
+    type=click.Choice(["mnist", "cifar10"]),
+    default="mnist",
+    show_default=True,
+    help="Input shape of the network.",
+)
+@click.option(
+    "--first-image",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Leave out the images before this one (6000 keeps the bundled digits unseen).",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option("--lr", type=float, default=1e-3, show_default=True, help="Adam's, at the start.")
+@click.option("--batch-size", type=click.IntRange(min=2), default=128, show_default=True)
+@click.option(
+    "--ste",
+    type=click.Choice(["identity", "clipped"]),
+    default="clipped",
+    show_default=True,
+    help="Straight-through estimator.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1234, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Model file, .pt or .safetensors.",
+)
+@json_option
+def command(
+    name: str,
+    data: str,
+    dataset: str,
+    first_image: int,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    ste: str,
+    seed: int,
+    threads: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Train one of the paper's networks: A, B, C or S, with any number of filters.
+
+    A checkpoint is kept beside the output after each epoch; a run that was
+    stopped goes on from it, and ends with the same weights.
+
+    \b
+    Example:
+      bnnmcu train --model S64 --ste identity --data mnist:train --first-image 6000 -o s64.pt
+    """
+    match = _MODEL.match(name)
+    if not match:
+        raise UsageError(f"{name!r} names no network", where="--model", hint="e.g. --model S64")
+    if output.suffix not in (".pt", ".safetensors"):
+        raise UsageError(
+            f"unknown kind of model file {output.suffix!r}",
+            where="--output",
+            hint="use .pt or .safetensors",
+        )
+    try:
+        from bnnmcu.nn.training import EpochReport, TrainingConfig, error_rate, save_net, train
+    except ImportError as error:
+        raise MissingDependencyError(
+            "training needs torch", hint="pip install 'bnnmcu[train]'"
+        ) from error
+    from bnnmcu.data import load_dataset
+    from bnnmcu.nn.config import PaperConfig
+
+    config = PaperConfig(match[1], int(match[2]), dataset, ste)  # type: ignore[arg-type]
+    training = TrainingConfig(epochs, lr, batch_size, seed, first_image, threads)
+    images = load_dataset(data)
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    if checkpoint.exists():
+        note(f"going on from {checkpoint}")
+    with progress_bar() as bar:
+        task = bar.add_task(f"{config.name} epoch 1/{epochs}", total=None, info="")
+
+        def show(report: EpochReport) -> None:
+            info = f"loss {report.loss:.3f}, error {100 * report.train_error:.2f} %"
+            bar.update(
+                task,
+                description=f"{config.name} epoch {report.epoch}/{report.epochs}",
+                completed=report.step,
+                total=report.steps,
+                info=info,
+            )
+            if report.step == report.steps and not bar.console.is_terminal:
+                note(f"epoch {report.epoch}/{report.epochs}: {info}, {report.seconds:.0f} s")
+
+        net = train(config, training, images, checkpoint=checkpoint, progress=show)
+    provenance = {
+        "data": f"{images.name}, images {first_image} to {len(images) - 1}",
+        "data_name": images.name,
+        "first_image": first_image,
+        "epochs": epochs,
+        "learning_rate": lr,
+        "batch_size": batch_size,
+        "seed": seed,
+        "threads": threads,
+    }
+    save_net(output, net, training=provenance)
+    checkpoint.unlink(missing_ok=True)
+    train_error = error_rate(net, images)
+    if as_json:
+        print_json(
+            {"model": str(output), "network": config.to_dict(), "train_error_float": train_error}
+        )
+        return
+    note(
+        f"written to {output}; float network's error on all of {images.name}: "
+        f"{100 * train_error:.2f} %\n  next: bnnmcu evaluate {output} --data ..."
+    )

@@ -1,0 +1,97 @@
+"""``bnnmcu verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnnmcu.cli.inputs import project_and_images
+from bnnmcu.cli.options import json_option, project_argument, seed_option, target_options
+from bnnmcu.cli.output import note, print_json, print_table, progress_bar
+
+__all__ = ["command"]
+
+
+@click.command("verify")
+@project_argument
+@click.option("-n", "count", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Seeds for each image, if weights are drawn.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(0, 100_000),
+    default=5,
+    show_default=True,
+    help="Seeds whose drawn weights are read back and compared too.",
+)
+@click.option("--data", default="digits", show_default=True, help="As for 'evaluate'.")
+@seed_option
+@target_options
+@json_option
+def command(
+    project: Path,
+    count: int,
+    seeds: int,
+    draws: int,
+    data: str,
+    seed: int,
+    as_json: bool,
+    **target: Any,
+) -> None:
+    """Hold a board's answers against the reference, bit for bit.
+
+    Compares every logit of every image and seed, and the drawn weights
+    themselves.  Exit code 1 on any difference.
+
+    \b
+    Example:
+      bnnmcu verify s64 --emulate qemu -n 1000 --seeds 5
+      bnnmcu verify s64 --port /dev/ttyACM0
+    """
+    from bnnmcu.target import TargetOptions, open_target
+    from bnnmcu.verify import verify
+
+    loaded, images = project_and_images(project, data, count)
+    drawn = draws if loaded.graph.stochastic else 0
+    with (
+        open_target(loaded, TargetOptions(**target), note) as board,
+        progress_bar() as bar,
+    ):
+        task = bar.add_task("verifying", total=len(images) + drawn, info="")
+        result = verify(
+            loaded.graph,
+            board.device,
+            images,
+            seeds=seeds,
+            draws=draws,
+            seed=seed,
+            target=board.label,
+            progress=lambda n: bar.advance(task, n),
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        rows = [["logits", f"{result.logits:,}", f"{result.differing_logits:,}"]]
+        if result.draws:
+            words = f"{result.drawn_words:,}"
+            rows.append(
+                [f"words of weights, {result.draws} seeds", words, f"{result.differing_words:,}"]
+            )
+        seeds_text = "one seed each" if result.seeds == 1 else f"{result.seeds} seeds each"
+        print_table(
+            f"{result.model} on {result.target} against the reference",
+            ["", "compared", "different"],
+            rows,
+            caption=f"{result.images} images of {result.data}, {seeds_text}; "
+            f"{100 * result.correct:.1f} % of the labels are right",
+        )
+        for item in result.differences:
+            note(f"image {item.image}, seed {item.seed}: {item.answered} is not {item.expected}")
+    result.raise_if_different()
