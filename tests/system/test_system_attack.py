@@ -1,0 +1,126 @@
+"""Attacks on an emulated board from the command line: expected figures, and resuming."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from needs import need_digits, need_emulator
+
+pytest.importorskip("torch", reason="crafting needs torch")
+
+_RUN = ("-n", "60", "--eps", "0.3", "--attack", "fgsm", "--draws", "5", "--eot", "3")
+
+
+def _content(path: Path) -> list[tuple[object, ...]]:
+    """All examples and answers of a store, without times and ticks."""
+    with closing(sqlite3.connect(path)) as database:
+        tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
+        assert {"example", "query"} <= tables
+        rows = database.execute(
+            """
+            SELECT attack, levels, image, sha256, draw, seed, logits
+            FROM example LEFT JOIN query ON query.example = example.id
+            ORDER BY 1, 2, 3, 5
+            """
+        )
+        return list(rows)
+
+
+def _answers(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT count(*) FROM query").fetchone()[0])
+
+
+def _written(path: Path) -> int:
+    """Bytes of a store and its log: a run holds its store, so this is all that can be seen."""
+    return sum(p.stat().st_size for p in path.parent.glob(f"{path.name}*"))
+
+
+def test_a_killed_run_goes_on(shipped: Callable[[str], Path], cli, tmp_path: Path) -> None:
+    need_digits()
+    need_emulator("unicorn")
+    project = shipped("s64")
+    whole, broken = tmp_path / "whole.sqlite", tmp_path / "broken.sqlite"
+    arguments = ("attack", project, "--emulate", "unicorn", *_RUN, "--json", "-o")
+    done = cli(*arguments, whole)
+    assert done.returncode == 0, done.stderr
+    expected = json.loads(done.stdout)
+    assert expected["complete"] is True
+
+    answered = 0
+    for _ in range(2):
+        already = _written(broken)
+        process = subprocess.Popen(
+            cli.command(*arguments, broken),
+            env=cli.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # Some 20 answers make the log grow by this much.
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if _written(broken) > already + 250_000:
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the run was over before it was killed"
+        assert answered < _answers(broken) < 600
+        answered = _answers(broken)
+
+    done = cli(*arguments, broken)
+    assert done.returncode == 0, done.stderr
+    assert "going on" in done.stderr
+    content = _content(broken)
+    assert len(content) == 2 * 60 * 5
+    assert content == _content(whole)  # no image lost, none asked twice
+    resumed = json.loads(done.stdout)
+    for case, same in zip(expected["cases"], resumed["cases"], strict=True):
+        assert case["mean"] == same["mean"]
+
+    # A finished run is only shown again.
+    again = cli(*arguments, broken)
+    assert again.returncode == 0
+    assert _content(broken) == content
+
+
+def test_results_of_another_run_are_kept(
+    shipped: Callable[[str], Path], cli, tmp_path: Path
+) -> None:
+    need_digits()
+    store = tmp_path / "run.sqlite"
+    arguments = ("attack", shipped("s64"), "--native", "-n", "10", "--attack", "fgsm", "-o", store)
+    assert cli(*arguments, "--eps", "0.1", "--draws", "2").returncode == 0
+    before = _content(store)
+    done = cli(*arguments, "--eps", "0.1", "--draws", "3")
+    assert done.returncode == 13
+    assert "draws" in done.stderr
+    assert str(store) in done.stderr
+    assert _content(store) == before
+
+
+def test_randomness_is_no_robustness(shipped: Callable[[str], Path], cli, tmp_path: Path) -> None:
+    """PGD at 0.3 leaves next to nothing of S64, on the board and on fresh draws."""
+    need_digits()
+    need_emulator("unicorn")
+    done = cli(
+        "attack", shipped("s64"), "--emulate", "unicorn", "-n", "40", "--draws", "10",
+        "--eps", "0.3", "--json", "-o", tmp_path / "run.sqlite",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    clean, fgsm, pgd = (case["mean"]["value"] for case in shown["cases"])
+    assert clean > 0.9
+    assert pgd <= 0.03
+    assert pgd <= fgsm < 0.4
+    assert shown["cases"][1]["levels"] == 76
+    assert shown["cases"][1]["linf"] <= 76
+    assert "randomised" in {flag["code"] for flag in shown["flags"]}
+    assert shown["identity"]["oracle"]["label"] == "emulated"
