@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,7 +77,8 @@ __all__ = ["command", "make_attacks", "print_summary", "progress_of"]
     "-o",
     "--results",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Results file; default: DIR/attack.sqlite. If it exists, the run goes on.",
+    help="Results file; if it exists, the run goes on. Default: one in DIR/results for each "
+    "configuration.",
 )
 @click.option(
     "--native", is_flag=True, help="Ask the native twin on this machine instead of a board."
@@ -132,10 +135,9 @@ def command(
         kinds or ("fgsm", "pgd"), epsilons, common, steps=steps, restarts=restarts, label=label
     )
     config = CampaignConfig(attacks=attacks, draws=draws, seed=seed)
-    path = results or project / "attack.sqlite"
 
     def run(oracle: Oracle, board: str) -> Summary:
-        return _run(config, loaded, images, oracle, path, board)
+        return _run(config, loaded, images, oracle, results, board)
 
     if native:
         if target["port"] or target["emulate"]:
@@ -149,7 +151,6 @@ def command(
         print_json(summary.to_dict())
     else:
         print_summary(summary)
-    note(f"all answers are in {path}")
 
 
 def make_attacks(
@@ -176,7 +177,7 @@ def make_attacks(
 
 
 def _run(
-    config: Any, project: Project, images: Any, oracle: Oracle, path: Path, board: str
+    config: Any, project: Project, images: Any, oracle: Oracle, results: Path | None, board: str
 ) -> Summary:
     from bnnmcu.attack.campaign import Campaign, campaign_identity
     from bnnmcu.attack.metrics import summarize
@@ -184,6 +185,7 @@ def _run(
 
     graph = project.graph
     identity = campaign_identity(config, graph, images, oracle)
+    path = results or _own_file(project.folder, identity)
     provenance = {"board": board, "command": sys.argv[1:], "edited_files": list(project.edited)}
     with Store.open(path, identity, provenance=provenance) as store:
         if store.resumed:
@@ -191,7 +193,16 @@ def _run(
         campaign = Campaign(config, graph, images, oracle, store)
         with progress_bar() as bar:
             campaign.run(progress_of(bar))
+        note(f"all answers are in {path}")
         return summarize(store)
+
+
+def _own_file(folder: Path, identity: dict[str, Any]) -> Path:
+    """The results file of this very run: starting it again goes on, another has its own."""
+    text = json.dumps(identity, sort_keys=True)
+    name = f"attack-{hashlib.sha256(text.encode()).hexdigest()[:12]}.sqlite"
+    (folder / "results").mkdir(exist_ok=True)
+    return folder / "results" / name
 
 
 def progress_of(bar: Any) -> Callable[[Progress], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -124,3 +125,19 @@ def test_randomness_is_no_robustness(shipped: Callable[[str], Path], cli, tmp_pa
     assert shown["cases"][1]["linf"] <= 76
     assert "randomised" in {flag["code"] for flag in shown["flags"]}
     assert shown["identity"]["oracle"]["label"] == "emulated"
+
+
+def test_every_configuration_has_its_own_file(
+    shipped: Callable[[str], Path], cli, tmp_path: Path
+) -> None:
+    need_digits()
+    project = tmp_path / "s64"
+    shutil.copytree(shipped("s64"), project)
+    arguments = ("attack", project, "--native", "-n", "5", "--attack", "fgsm", "--draws", "2")
+    for epsilon in ("0.1", "0.3", "0.1"):
+        done = cli(*arguments, "--eps", epsilon)
+        assert done.returncode == 0, done.stderr
+    assert "going on" in done.stderr  # the first run again
+    files = sorted((project / "results").glob("attack-*.sqlite"))
+    assert len(files) == 2
+    assert [len(_content(path)) for path in files] == [20, 20]
