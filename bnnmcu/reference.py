@@ -31,7 +31,7 @@ from bnnmcu.graph import (
 from bnnmcu.lfsr import RandomWords, draw_words
 from bnnmcu.packing import pack_planes, unpack_bits
 
-__all__ = ["argmax", "run", "sampled_weights", "sampled_words"]
+__all__ = ["argmax", "checked_seeds", "run", "sampled_weights", "sampled_words"]
 
 Array = npt.NDArray[Any]
 
@@ -120,6 +120,28 @@ def _evaluate(node: Node, value: Array, drawn: Array | None) -> Array:
     return value.reshape(len(value), -1) @ node.weights.astype(np.int64).T
 
 
+def checked_seeds(
+    graph: Graph, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64] | None
+) -> npt.NDArray[np.uint64]:
+    """The seeds of a call to any executor: one draw for each image where None suffices.
+
+    Raises:
+        UsageError: images or seeds of the wrong shape, or seeds missing.
+    """
+    if images.dtype != np.uint8 or images.shape[1:] != graph.input_shape:
+        raise UsageError(
+            f"images are {images.dtype} {images.shape}, "
+            f"{graph.name} takes uint8 (N, {', '.join(map(str, graph.input_shape))})"
+        )
+    if seeds is None:
+        if graph.stochastic:
+            raise UsageError(f"{graph.name} draws its weights: give seeds for every image")
+        return np.zeros((len(images), 1), dtype=np.uint64)
+    if seeds.ndim != 2 or len(seeds) != len(images):
+        raise UsageError(f"{len(images)} images, but seeds of shape {seeds.shape}")
+    return seeds
+
+
 def run(
     graph: Graph,
     images: npt.NDArray[np.uint8],
@@ -142,17 +164,7 @@ def run(
     Raises:
         UsageError: images or seeds of the wrong shape, or seeds missing.
     """
-    if images.dtype != np.uint8 or images.shape[1:] != graph.input_shape:
-        raise UsageError(
-            f"images are {images.dtype} {images.shape}, "
-            f"{graph.name} takes uint8 (N, {', '.join(map(str, graph.input_shape))})"
-        )
-    if seeds is None:
-        if graph.stochastic:
-            raise UsageError(f"{graph.name} draws its weights: give a seed for every image")
-        seeds = np.zeros((len(images), 1), dtype=np.uint64)
-    if seeds.ndim != 2 or len(seeds) != len(images):
-        raise UsageError(f"{len(images)} images, but seeds of shape {seeds.shape}")
+    seeds = checked_seeds(graph, images, seeds)
     draws = seeds.shape[1]
     if seeds.size == 0:
         return np.zeros((len(images), draws, graph.classes), dtype=np.int64)

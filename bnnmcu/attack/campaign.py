@@ -29,7 +29,7 @@ from bnnmcu.attack.oracle import Answer, Oracle
 from bnnmcu.attack.seeds import crafting_seed, evaluation_seeds
 from bnnmcu.attack.store import Example, Store
 from bnnmcu.data import Dataset
-from bnnmcu.errors import DataError, LinkError, MissingDependencyError, StoreError, UsageError
+from bnnmcu.errors import LinkError, MissingDependencyError, StoreError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, save_graph_bytes
 
@@ -63,9 +63,6 @@ def campaign_identity(
     config: CampaignConfig, graph: Graph, dataset: Dataset, oracle: Oracle
 ) -> dict[str, Any]:
     """All that must agree for results to belong together, as plain JSON values."""
-    digest = hashlib.sha256(repr(dataset.images.shape).encode())
-    digest.update(np.ascontiguousarray(dataset.images).tobytes())
-    digest.update(dataset.labels.astype("<i8").tobytes())
     return {
         "config": config.to_dict(),
         "model": {
@@ -76,7 +73,7 @@ def campaign_identity(
             "stochastic": bool(graph.stochastic),
             "logit_scale": graph.logit_scale,
         },
-        "data": {"name": dataset.name, "images": len(dataset), "sha256": digest.hexdigest()},
+        "data": {"name": dataset.name, "images": len(dataset), "sha256": dataset.sha256()},
         "oracle": {"name": oracle.name, "label": oracle.label},
     }
 
@@ -120,15 +117,7 @@ class Campaign:
     ) -> None:
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers; at least one is needed")
-        if dataset.images.shape[1:] != graph.input_shape:
-            raise DataError(
-                f"{dataset.name} has images of shape {dataset.images.shape[1:]}, "
-                f"{graph.name} takes {graph.input_shape}"
-            )
-        if len(dataset) == 0:
-            raise DataError(f"{dataset.name} has no images")
-        if dataset.labels.min() < 0 or dataset.labels.max() >= graph.classes:
-            raise DataError(f"{dataset.name} has labels outside 0 .. {graph.classes - 1}")
+        dataset.check_suits(graph.name, graph.input_shape, graph.classes)
         store.check(campaign_identity(config, graph, dataset, oracle))
         self._config = config
         self._graph = graph

@@ -1,9 +1,9 @@
 """Flash and RAM of a firmware before it is compiled, and whether a board has them.
 
 Tables, arena and protocol buffers are known exactly.  Code and the few small
-variables of the server are not: for them stand allowances, measured with GCC
-12 and zig on the largest supported configuration and rounded up.  The linker
-script has the last word; a test holds these figures against it.
+variables of the server are not: for them stand allowances, above what gcc and
+zig make of the shipped networks; a test holds them against the linked ELF.  The
+linker script has the last word.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from bnnmcu.errors import DoesNotFitError
 
 __all__ = ["CODE_BYTES", "STACK_BYTES", "Memory", "check_fits", "estimate", "largest_request"]
 
-#: Allowance for code, vectors and small constants (measured: see tests).
+#: Allowance for code, vectors and small constants.
 CODE_BYTES = 18 * 1024
 #: Allowance for the variables of server and driver.
 _VARIABLE_BYTES = 512
-#: Reserved for the stack; the deepest path needs less than half of it.
+#: Reserved for the stack; `bnnmcu bench` reports how much of it was used.
 STACK_BYTES = 2048
 
 # The sizes that firmware_templates/app/bnn_protocol.h derives from the model.

@@ -7,6 +7,7 @@ The same graph and board give the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import tempfile
@@ -205,6 +206,7 @@ def write_project(
     memory = check_fits(plan, board, boards)
     files = project_files(plan, board, memory, training)
     stale = _stale_files(folder, set(files), force=force)
+    existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".bnnmcu-", dir=folder) as name:
@@ -218,6 +220,10 @@ def write_project(
         for path in stale:
             (folder / path).unlink(missing_ok=True)
     except OSError as error:
+        if not existed:
+            # Gone if nothing was put in its place yet; a folder with files stays.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         # The user knows the folder, not the temporary names in it.
         raise OSError(error.errno, error.strerror, str(folder)) from error
     return plan, memory

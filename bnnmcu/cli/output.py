@@ -24,7 +24,7 @@ def stderr_console() -> Console:
     """Where notes and progress go; rich turns colours off when it is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def note(text: str) -> None:
@@ -60,7 +60,9 @@ def print_table(
             table.add_section()
         table.add_row(*row)
     # A pipe has no width: let nothing be cut there.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    # No markup either: "bnnmcu[sim]" is a name here, not a style.
+    width = None if sys.stdout.isatty() else 120
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
     # Not as the table's own title, which would be wrapped to the table's width.
     console.print(title, style="bold")
     console.print(table)

@@ -26,8 +26,9 @@ import numpy.typing as npt
 
 from bnnmcu.backend.emit import model_sources, template_bytes
 from bnnmcu.backend.plan import make_plan
-from bnnmcu.errors import MissingDependencyError, ToolchainError, UsageError
+from bnnmcu.errors import MissingDependencyError, ToolchainError
 from bnnmcu.graph import Graph
+from bnnmcu.reference import checked_seeds
 from bnnmcu.toolchain.process import version_of
 
 __all__ = [
@@ -179,17 +180,7 @@ class NativeTwin:
         Raises:
             UsageError: wrong shapes, or seeds missing.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != self.graph.input_shape:
-            raise UsageError(
-                f"images are {images.dtype} {images.shape}, "
-                f"{self.graph.name} takes uint8 (N, {', '.join(map(str, self.graph.input_shape))})"
-            )
-        if seeds is None:
-            if self.graph.stochastic:
-                raise UsageError(f"{self.graph.name} draws its weights: give seeds")
-            seeds = np.zeros((len(images), 1), dtype=np.uint64)
-        if seeds.ndim != 2 or len(seeds) != len(images):
-            raise UsageError(f"{len(images)} images, but seeds of shape {seeds.shape}")
+        seeds = checked_seeds(self.graph, images, seeds)
         count, draws = seeds.shape
         pixels = np.ascontiguousarray(images)
         wide = np.ascontiguousarray(seeds, dtype=np.uint64)

@@ -32,7 +32,7 @@ _ROOMS: dict[str, set[str]] = {
     "nn": {"data", "modelfile"},
     "frontend": {"graph", "modelfile", "nn.config"},
     "backend": {"graph", "graphfile", "boards", "resources", "packing", "__init__"},
-    "toolchain": {"backend", "boards", "modelfile"},
+    "toolchain": {"backend", "boards", "modelfile", "reference"},
     "link": {"errors"},
     "evaluate": {"toolchain", "reference", "data"},
     "target": {"backend", "toolchain", "link"},

@@ -242,6 +242,16 @@ def test_help_names_files_that_exist(cli) -> None:
                 assert (ROOT / word).exists(), word
 
 
+def test_tables_print_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Square brackets are rich's markup, and were lost from "bnnmcu[sim]" once."""
+    from bnnmcu.cli.output import print_table
+
+    print_table("a [bold]title", ["tool"], [["pip install 'bnnmcu[sim]'"]], caption=":smile: [x]")
+    shown = capsys.readouterr().out
+    for text in ("a [bold]title", "'bnnmcu[sim]'", ":smile: [x]"):
+        assert text in shown
+
+
 def test_a_full_disk_is_no_traceback(cli, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

@@ -241,3 +241,24 @@ def test_a_corrupt_manifest_is_refused(
 def test_how_it_was_trained_is_kept(shipped: Callable[[str], Path]) -> None:
     training = load_project(shipped("s64")).training
     assert (training["data_name"], training["first_image"]) == ("MNIST train", 6000)
+
+
+def test_a_disk_that_fills_up_leaves_no_folder(
+    shipped: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from bnnmcu.backend.project import write_project
+
+    graph, write = load_project(shipped("b64")).graph, Path.write_bytes
+
+    def fill_up(path: Path, data: bytes) -> int:
+        if path.name == "linker.ld":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_project(graph, load_board("nucleo_f446re"), tmp_path / "p")
+    assert caught.value.filename == str(tmp_path / "p")
+    assert list(tmp_path.iterdir()) == []
