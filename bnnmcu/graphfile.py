@@ -8,6 +8,7 @@ gradient surrogates, not the host's logit scale.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -17,14 +18,18 @@ import numpy.typing as npt
 
 from bnnmcu.errors import GraphError, ModelFileError
 from bnnmcu.graph import (
+    Add,
+    Affine,
     BinaryConv,
-    Conv,
+    Clamp,
     Dense,
     Graph,
     IntegerConv,
+    MaxPool,
     Node,
     Relu,
     StochasticConv,
+    SumPool,
     Surrogate,
     Threshold,
 )
@@ -41,8 +46,21 @@ _KINDS: dict[str, type[Node]] = {
     "stochastic_conv": StochasticConv,
     "threshold": Threshold,
     "relu": Relu,
+    "clamp": Clamp,
+    "affine": Affine,
+    "add": Add,
+    "max_pool": MaxPool,
+    "sum_pool": SumPool,
     "dense": Dense,
 }
+#: Plain attributes that are written only where they differ from these.
+_DEFAULTS: dict[str, Any] = {"dilation": (1, 1), "groups": 1}
+_PLAIN = (
+    *("stride", "padding", "dilation", "groups", "bits", "planes"),
+    *("kernel", "low", "high", "shift", "other"),
+)
+_ARRAYS = ("weights", "fill", "bias", "value", "mul", "neg", "add", "minimum")
+_PAIRS = ("stride", "padding", "dilation", "kernel")
 
 
 def _describe(node: Node) -> tuple[dict[str, Any], Arrays]:
@@ -50,16 +68,16 @@ def _describe(node: Node) -> tuple[dict[str, Any], Arrays]:
     kind = next(name for name, cls in _KINDS.items() if type(node) is cls)
     plain: dict[str, Any] = {"kind": kind, "name": node.name, "source": node.source}
     arrays: Arrays = {}
-    if isinstance(node, Conv):
-        plain |= {"stride": list(node.stride), "padding": list(node.padding)}
-    if isinstance(node, IntegerConv):
-        plain["bits"] = node.bits
-    if isinstance(node, StochasticConv):
-        plain["planes"] = node.planes
-    if isinstance(node, (Conv, Dense)):
-        arrays["weights"] = node.weights
+    for attribute in _PLAIN:
+        value = getattr(node, attribute, None)
+        if value is not None and value != _DEFAULTS.get(attribute):
+            plain[attribute] = list(value) if attribute in _PAIRS else value
+    for attribute in _ARRAYS:
+        value = getattr(node, attribute, None)
+        if value is not None:
+            arrays[attribute] = value
     if isinstance(node, Threshold):
-        arrays |= {"value": node.value, "kind": node.kind}
+        arrays["kind"] = node.kind
     return plain, arrays
 
 
@@ -109,22 +127,59 @@ def save_graph_bytes(graph: Graph) -> bytes:
     return data
 
 
-def _node(plain: dict[str, Any], arrays: Arrays, rectified: dict[str, bool]) -> Node:
-    plain = dict(plain)
-    kind = plain.pop("kind")
-    if kind not in _KINDS:
-        raise GraphError(f"unknown operation {kind!r}", hint="upgrade bnnmcu")
-    for key in ("stride", "padding"):
-        if key in plain:
-            plain[key] = tuple(int(value) for value in plain[key])
-    prefix = f"{plain['name']}:"
-    mine = {key[len(prefix) :]: a for key, a in arrays.items() if key.startswith(prefix)}
-    slope, offset = mine.pop("slope", None), mine.pop("offset", None)
-    if slope is not None and offset is not None:
-        plain["surrogate"] = Surrogate(slope, offset, bool(rectified[plain["name"]]))
+def _node(plain: Any, arrays: Arrays, rectified: Any) -> Node:
+    """A node of its description; takes its arrays out of ``arrays``."""
+    if not isinstance(plain, dict) or not isinstance(plain.get("name"), str):
+        raise GraphError("the description of a layer is no object with a name")
+    plain, where = dict(plain), plain["name"]
+    kind = plain.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise GraphError(f"unknown operation {kind!r}", where=where, hint="upgrade bnnmcu")
+    fields = {field.name: field for field in dataclasses.fields(_KINDS[kind])}
+    prefix = f"{where}:"
+    mine = {key[len(prefix) :]: arrays[key] for key in list(arrays) if key.startswith(prefix)}
+    for attribute in mine:
+        del arrays[prefix + attribute]
+    surrogate = {key: mine.pop(key) for key in ("slope", "offset") if key in mine}
+    # The kind of a threshold is an array, and named like the operation's own.
+    stray = plain.keys() - (fields.keys() & {"name", "source", *_PLAIN})
+    stray |= mine.keys() - (fields.keys() & {"kind", *_ARRAYS})
+    needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    for problem, names in (("has no", stray), ("lacks", needed - plain.keys() - mine.keys())):
+        if names:
+            raise GraphError(f"{kind} {problem} {', '.join(sorted(names))}", where=where)
+    if surrogate:
+        if set(surrogate) != {"slope", "offset"} or "surrogate" not in fields:
+            raise GraphError("half a surrogate, or one of no threshold", where=where)
+        plain["surrogate"] = Surrogate(**surrogate, rectified=rectified.get(where))
     constructor: Any = _KINDS[kind]
     node: Node = constructor(**plain, **mine)
     return node
+
+
+def _graph(header: Any, arrays: Arrays, where: str) -> Graph:
+    """A graph of the header and the arrays of a file."""
+    if not isinstance(header, dict) or header.get("format") != "bnnmcu-graph":
+        raise ModelFileError("no graph of bnnmcu", where=where, hint="export the model again")
+    version = header.get("version")
+    if type(version) is not int or version != GRAPH_VERSION:
+        raise ModelFileError(
+            f"graph of version {version!r}; this bnnmcu reads {GRAPH_VERSION}",
+            where=where,
+            hint="export the model again",
+        )
+    if not isinstance(header["nodes"], list) or not isinstance(header["rectified"], dict):
+        raise GraphError("the layers are no list, or their surrogates no object")
+    graph = Graph(
+        name=header["name"],
+        input_shape=header["input_shape"],
+        nodes=tuple(_node(plain, arrays, header["rectified"]) for plain in header["nodes"]),
+        logit_scale=header["logit_scale"],
+        generator=header["generator"],
+    )
+    if arrays:
+        raise GraphError(f"arrays of no layer: {', '.join(map(repr, sorted(arrays)[:4]))}")
+    return graph
 
 
 def load_graph(path: Path) -> Graph:
@@ -144,19 +199,7 @@ def load_graph(path: Path) -> Graph:
         with safetensors.safe_open(path, framework="numpy") as archive:
             header = json.loads((archive.metadata() or {})["graph"])
             arrays = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
-        if header["format"] != "bnnmcu-graph" or header["version"] != GRAPH_VERSION:
-            raise ModelFileError(
-                f"graph of version {header['version']!r}; this bnnmcu reads {GRAPH_VERSION}",
-                where=str(path),
-                hint="export the model again",
-            )
-        return Graph(
-            name=header["name"],
-            input_shape=tuple(int(n) for n in header["input_shape"]),  # type: ignore[arg-type]
-            nodes=tuple(_node(plain, arrays, header["rectified"]) for plain in header["nodes"]),
-            logit_scale=float(header["logit_scale"]),
-            generator=header["generator"],
-        )
+        return _graph(header, arrays, str(path))
     except (GraphError, ModelFileError):
         raise
     except (

@@ -18,7 +18,7 @@ __all__ = ["boards_dir", "model_path", "templates"]
 
 
 def templates() -> Traversable:
-    """The folder with ``runtime/``, ``port/``, ``app/`` and ``project/``.
+    """The folder with ``runtime/``, ``port/``, ``app/``, ``project/`` and ``library/``.
 
     Raises:
         BnnmcuError: the installation is incomplete.
