@@ -67,11 +67,13 @@ class Dataset:
         name: what a report calls the data, with its origin.
         images: uint8, shape ``(N, H, W, C)``.
         labels: int64, shape ``(N,)``.
+        labelled: whether the labels mean anything; noise has none.
     """
 
     name: str
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -270,6 +272,28 @@ def load_digits() -> Dataset:
     table = np.frombuffer(flat, dtype=np.uint8).reshape(5000, 785)
     images = np.ascontiguousarray(table[:, :784]).reshape(5000, 28, 28, 1)
     return Dataset(DIGITS_NAME, images, table[:, 784].astype(np.int64))
+
+
+def noise(shape: tuple[int, int, int], count: int, seed: int = 0) -> Dataset:
+    """Images without labels, for comparing executors of any network.
+
+    The first two are all black and all white; the others hold uniform noise, or
+    noise on blocks, so that large windows see contrast too.
+
+    Args:
+        shape: (H, W, C).
+    """
+    rng = np.random.default_rng([seed, *shape])
+    height, width, channels = shape
+    images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+    for i in range(3, count, 2):
+        side = int(rng.integers(2, 9))
+        rows, cols = -(-height // side), -(-width // side)
+        coarse = rng.integers(0, 256, (rows, cols, channels), dtype=np.uint8)
+        images[i] = coarse.repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
+    images[:1] = 0
+    images[1:2] = 255
+    return Dataset(f"noise, seed {seed}", images, np.zeros(count, dtype=np.int64), labelled=False)
 
 
 def load_dataset(source: str) -> Dataset:

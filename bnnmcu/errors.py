@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "BnnmcuError",
+    "BnnmcuWarning",
     "BoardError",
     "DataError",
     "DeviceMismatchError",
@@ -58,6 +59,10 @@ class BnnmcuError(Exception):
             "hint": self.hint,
             "exit_code": self.exit_code,
         }
+
+
+class BnnmcuWarning(UserWarning):
+    """What a caller from Python should know of a network; the command line prints notes."""
 
 
 class MismatchFoundError(BnnmcuError):

@@ -25,6 +25,8 @@ import numpy.typing as npt
 
 from bnnmcu.errors import MissingDependencyError, ModelFileError
 
+_SAVE = "save the module from Python: bnnmcu.save(module, example_input, 'net.safetensors')"
+
 __all__ = ["FORMAT", "ModelFile", "atomic_write", "read_model", "write_model"]
 
 FORMAT = "bnnmcu-model"
@@ -83,13 +85,13 @@ def read_model(path: Path) -> ModelFile:
         raise ModelFileError(
             ".pt2 archives are refused: torch unpickles them without restrictions",
             where=str(path),
-            hint="save the state dict instead: see 'bnnmcu train --help'",
+            hint=_SAVE,
         )
     if path.suffix not in _SUFFIXES:
         raise ModelFileError(
             f"unknown kind of model file {path.suffix!r}",
             where=str(path),
-            hint="give a .pt or .safetensors file written by 'bnnmcu train'",
+            hint="give a .pt, .safetensors or .onnx file",
         )
     if not path.is_file():
         raise ModelFileError("no such file", where=str(path), hint="check the path")
@@ -116,7 +118,7 @@ def write_model(
 
         import torch
 
-        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         buffer = io.BytesIO()
         torch.save({"manifest": text, "state_dict": state}, buffer)
         data = buffer.getvalue()
@@ -141,7 +143,7 @@ def _read_pt(path: Path) -> tuple[str, dict[str, npt.NDArray[Any]]]:
             "not a file as torch.save writes it: cut short, something else, or a bare pickle, "
             "which is refused, since loading it could run code",
             where=str(path),
-            hint="write it with 'bnnmcu train' or bnnmcu.modelfile.write_model(...)",
+            hint=_SAVE,
         )
     try:
         with warnings.catch_warnings():
@@ -153,7 +155,7 @@ def _read_pt(path: Path) -> tuple[str, dict[str, npt.NDArray[Any]]]:
             "this pickle holds more than tensors and plain values, and is refused, "
             "since loading it could run code",
             where=str(path),
-            hint="save a state dict with its manifest: bnnmcu.modelfile.write_model(...)",
+            hint=_SAVE,
         ) from error
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -164,8 +166,7 @@ def _read_pt(path: Path) -> tuple[str, dict[str, npt.NDArray[Any]]]:
         raise ModelFileError(
             f"a torch file, but not a bnnmcu model: {_what_it_is(loaded)}",
             where=str(path),
-            hint="supported are the paper's networks B, C and S, with their manifest: "
-            "'bnnmcu train', or bnnmcu.nn.training.save_net(...) from Python",
+            hint=_SAVE,
         )
     state = loaded["state_dict"]
     if not isinstance(loaded["manifest"], str) or not isinstance(state, dict):
@@ -217,7 +218,7 @@ def _read_safetensors(path: Path) -> tuple[str, dict[str, npt.NDArray[Any]]]:
         raise ModelFileError(
             "safetensors file without a manifest, so its architecture is unknown",
             where=str(path),
-            hint="write it with 'bnnmcu train' or bnnmcu.modelfile.write_model(...)",
+            hint=_SAVE,
         )
     return metadata["manifest"], tensors
 

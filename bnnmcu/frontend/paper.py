@@ -1,68 +1,22 @@
-"""The paper's trained networks B, C and S to integer graphs (paper, section 3, figure 1)."""
+"""The paper's trained networks B, C and S (paper, section 3, figure 1)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bnnmcu.errors import ModelFileError, UnsupportedModelError, UsageError
-from bnnmcu.frontend.fold import (
-    fold_threshold,
-    quantize_dense,
-    quantize_per_channel,
-    quantize_probability,
-)
-from bnnmcu.graph import (
-    INPUT,
-    MAX_PLANES,
-    MIN_PLANES,
-    BinaryConv,
-    Conv,
-    Dense,
-    Graph,
-    IntegerConv,
-    Relu,
-    StochasticConv,
-    Surrogate,
-    Threshold,
-)
-from bnnmcu.lfsr import GENERATORS
+from bnnmcu.errors import ModelFileError, UnsupportedModelError
 from bnnmcu.modelfile import ModelFile
+from bnnmcu.network import Affine, Clamp, Conv, Flatten, Linear, Network, Op, Sign
+from bnnmcu.network.ops import INPUT
 from bnnmcu.nn.config import CLASSES, PaperConfig
 
-__all__ = ["Quantization", "to_graph"]
+__all__ = ["to_network"]
 
 _BN_EPS = 1e-5
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """What an export may choose.
-
-    Attributes:
-        first_layer_bits: width of the first layer's integer weights, 8 to 14.
-        planes: k, bit-planes of a stochastic layer's probabilities.
-        generator: of the draws, a key of :data:`bnnmcu.lfsr.GENERATORS`.
-    """
-
-    first_layer_bits: int = 14
-    planes: int = 4
-    generator: str = "xorshift128"
-
-    def __post_init__(self) -> None:
-        if not 8 <= self.first_layer_bits <= 14:
-            raise UsageError(f"first layer of {self.first_layer_bits} bits; 8 to 14 are possible")
-        if not MIN_PLANES <= self.planes <= MAX_PLANES:
-            raise UsageError(
-                f"{self.planes} bit-planes; {MIN_PLANES} to {MAX_PLANES} are possible",
-                where="--planes",
-            )
-        if self.generator not in GENERATORS:
-            raise UsageError(f"unknown generator {self.generator!r}", where="--generator")
 
 
 class _Tensors:
@@ -91,73 +45,41 @@ class _Tensors:
             )
 
 
-def _threshold(
-    name: str, tensors: _Tensors, norm: str, conv: Conv, sum_scale: Array | float, bound: Array
-) -> Threshold:
-    """ReLU, scale, batch norm and sign after a convolution, as one comparison.
+def _relu(name: str, source: str) -> Clamp:
+    return Clamp(name, source, 0.0, float("inf"))
 
-    Args:
-        sum_scale: float value of one unit of the sum, learned scale included.
-        bound: smallest and largest sum of each channel, int64, shape (2, C).
-    """
-    channels = conv.weights.shape[0]
-    mean = tensors.take(f"{norm}.running_mean", (channels,)).astype(np.float64)
-    variance = tensors.take(f"{norm}.running_var", (channels,)).astype(np.float64)
-    shift = tensors.take(f"{norm}.bias", (channels,)).astype(np.float64)
+
+def _norm(name: str, source: str, tensors: _Tensors, channels: int) -> Affine:
+    """Batch norm without gamma, as in the authors' code."""
+    mean = tensors.take(f"{name}.running_mean", (channels,)).astype(np.float64)
+    variance = tensors.take(f"{name}.running_var", (channels,)).astype(np.float64)
+    shift = tensors.take(f"{name}.bias", (channels,)).astype(np.float64)
     if np.any(variance < 0):
-        raise ModelFileError("a batch-norm variance is negative", where=norm)
+        raise ModelFileError("a batch-norm variance is negative", where=name)
     deviation = np.sqrt(variance + _BN_EPS)
-    surrogate = Surrogate(
-        slope=np.broadcast_to(sum_scale / deviation, (channels,)).astype(np.float64),
-        offset=shift - mean / deviation,
-        rectified=True,
-    )
-    value, kind = fold_threshold(surrogate, bound[0], bound[1])
-    return Threshold(name, conv.name, value, kind, surrogate)
+    return Affine(name, source, 1.0 / deviation, shift - mean / deviation)
 
 
-def _first_layer(tensors: _Tensors, config: PaperConfig, bits: int) -> tuple[IntegerConv, Array]:
-    channels = config.input_shape[2]
-    weights = tensors.take("conv1.weight", (config.filters, channels, 8, 8))
-    integers, scale = quantize_per_channel(weights.transpose(0, 2, 3, 1), bits)
-    conv = IntegerConv("conv1", INPUT, integers, (2, 2), (3, 3, 3, 3), bits=bits)
-    # A pixel p stands for p / 255.
-    return conv, scale / 255.0
+def _signs(weights: Array) -> Array:
+    return np.where(weights >= 0, 1.0, -1.0)
 
 
 def _hidden(
-    name: str,
-    source: str,
-    weights: Array,
-    stride: int,
-    planes: int | None,
-) -> BinaryConv | StochasticConv:
-    ordered = weights.transpose(0, 2, 3, 1)
-    if planes is None:
-        return BinaryConv(name, source, (ordered >= 0).astype(np.uint8), (stride, stride))
-    probability = np.clip((ordered.astype(np.float64) + 1.0) / 2.0, 0.0, 1.0)
-    levels = quantize_probability(probability, planes)
-    return StochasticConv(name, source, levels, (stride, stride), planes=planes)
+    name: str, source: str, tensors: _Tensors, shape: tuple[int, ...], stride: int, drawn: bool
+) -> Conv:
+    weights = tensors.take(f"{name}.weight", shape).astype(np.float64)
+    # P(+1) is the hard sigmoid of the weight (paper, footnote 2).
+    weights = np.clip((weights + 1.0) / 2.0, 0.0, 1.0) if drawn else _signs(weights)
+    return Conv(name, source, weights, stride=(stride, stride), drawn=drawn)
 
 
-def _taps(conv: Conv) -> Array:
-    taps = int(np.prod(conv.weights.shape[1:]))
-    return np.array([[-taps], [taps]], dtype=np.int64).repeat(conv.weights.shape[0], axis=1)
-
-
-def _integer_bounds(conv: IntegerConv) -> Array:
-    flat = conv.weights.reshape(len(conv.weights), -1).astype(np.int64)
-    return np.stack([255 * np.minimum(flat, 0).sum(axis=1), 255 * np.maximum(flat, 0).sum(axis=1)])
-
-
-def to_graph(model: ModelFile, quantization: Quantization | None = None) -> Graph:
-    """Fold and quantise a trained network of the paper.
+def to_network(model: ModelFile) -> Network:
+    """A trained network of the paper.
 
     Raises:
         ModelFileError: tensors are missing, unexpected or of the wrong shape.
-        UnsupportedModelError: a layer cannot be expressed (model A's hidden layers).
+        UnsupportedModelError: model A, whose hidden layers are not binary.
     """
-    options = quantization or Quantization()
     config = PaperConfig.from_manifest(model.manifest, str(model.path))
     if config.kind == "A":
         raise UnsupportedModelError(
@@ -166,32 +88,39 @@ def to_graph(model: ModelFile, quantization: Quantization | None = None) -> Grap
             where="conv2",
             hint="train a binary network: bnnmcu train --model B64",
         )
-    width = config.filters
+    width, channels = config.filters, config.input_shape[2]
     tensors = _Tensors(model)
     scaled = config.kind in ("C", "S")
-    scale2 = float(tensors.take("scale2.value", ())) if scaled else 1.0
-    scale3 = float(tensors.take("scale3.value", ())) if scaled else 1.0
+    ops: list[Op] = []
 
-    conv1, unit = _first_layer(tensors, config, options.first_layer_bits)
-    sign2 = _threshold("sign2", tensors, "norm2", conv1, unit, _integer_bounds(conv1))
-    weights = tensors.take("conv2.weight", (2 * width, width, 6, 6))
-    conv2 = _hidden("conv2", sign2.name, weights, 2, None)
-    sign3 = _threshold("sign3", tensors, "norm3", conv2, scale2, _taps(conv2))
-    weights = tensors.take("conv3.weight", (2 * width, 2 * width, 5, 5))
-    planes = options.planes if config.kind == "S" else None
-    conv3 = _hidden("conv3", sign3.name, weights, 1, planes)
-    relu3 = Relu("relu3", conv3.name)
+    def then(op: Op) -> str:
+        ops.append(op)
+        return op.name
 
-    side = config.last_side
-    dense = tensors.take("dense.weight", (CLASSES, 2 * width * side * side)).astype(np.float64)
-    # torch flattens (C, H, W); the graph flattens (H, W, C).
-    dense = dense.reshape(CLASSES, 2 * width, side, side).transpose(0, 2, 3, 1)
-    integers, logit_scale = quantize_dense(scale3 * dense.reshape(CLASSES, -1))
+    def scale(name: str, source: str) -> str:
+        if not scaled:
+            return source
+        value = float(tensors.take(f"{name}.value", ()))
+        return then(Affine(name, source, np.full(2 * width, value), np.zeros(2 * width)))
+
+    weights = tensors.take("conv1.weight", (width, channels, 8, 8))
+    last = then(Conv("conv1", INPUT, weights, stride=(2, 2), padding=(3, 3, 3, 3)))
+    last = then(_norm("norm2", then(_relu("relu1", last)), tensors, width))
+    last = then(Sign("sign2", last))
+    last = then(_hidden("conv2", last, tensors, (2 * width, width, 6, 6), 2, False))
+    last = scale("scale2", then(_relu("relu2", last)))
+    last = then(Sign("sign3", then(_norm("norm3", last, tensors, 2 * width))))
+    drawn = config.kind == "S"
+    last = then(_hidden("conv3", last, tensors, (2 * width, 2 * width, 5, 5), 1, drawn))
+    last = then(Flatten("flatten", scale("scale3", then(_relu("relu3", last)))))
+    features = 2 * width * config.last_side**2
+    then(Linear("dense", last, tensors.take("dense.weight", (CLASSES, features))))
     tensors.finish()
-    return Graph(
+    height, length, _ = config.input_shape
+    return Network(
         name=config.name,
-        input_shape=config.input_shape,
-        nodes=(conv1, sign2, conv2, sign3, conv3, relu3, Dense("dense", relu3.name, integers)),
-        logit_scale=logit_scale,
-        generator=options.generator,
+        input_shape=(channels, height, length),
+        ops=tuple(ops),
+        input_scale=np.full(channels, 1.0 / 255.0),
+        input_offset=np.zeros(channels),
     )
