@@ -1,29 +1,28 @@
 """Flash and RAM of a firmware before it is compiled, and whether a board has them.
 
-Tables, arena and protocol buffers are known exactly.  Code and the few small
-variables of the server are not: for them stand allowances, above what gcc and
-zig make of the shipped networks; a test holds them against the linked ELF.  The
-linker script has the last word.
+Tables, arena and buffers follow from the plan; code was measured, section by
+section, for certain compilers (:mod:`bnnmcu.backend.code_sizes`).  A test holds
+the prediction against the linker's figures.  The linker has the last word: other
+versions of a compiler make code of a slightly other size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from bnnmcu.backend.code_sizes import MODEL_UNIT, Measured, Section, link, measured
 from bnnmcu.backend.plan import Plan
 from bnnmcu.boards import Board, ring_bytes
-from bnnmcu.errors import DoesNotFitError
+from bnnmcu.errors import BnnmcuError, DoesNotFitError
 
-__all__ = ["CODE_BYTES", "STACK_BYTES", "Memory", "check_fits", "estimate", "largest_request"]
+__all__ = ["STACK_BYTES", "Memory", "check_fits", "estimate", "largest_request", "predict"]
 
-#: Allowance for code, vectors and small constants.
-CODE_BYTES = 18 * 1024
-#: Allowance for the variables of server and driver.
-_VARIABLE_BYTES = 512
-#: Reserved for the stack; `bnnmcu bench` reports how much of it was used.
+#: Reserved for the stack; `bnnmcu build` compares it with a bound where it has one.
 STACK_BYTES = 2048
+#: For a kernel that code_sizes.json does not have, in bytes; said where it is used.
+_UNMEASURED_BYTES = 8192
 
 # The sizes that firmware_templates/app/bnn_protocol.h derives from the model.
 _FRAME_OVERHEAD = 10
@@ -36,7 +35,18 @@ _FAULT_BYTES = 56
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by purpose, and what the board has."""
+    """Bytes by purpose, as one compiler makes them, and what the board has.
+
+    Attributes:
+        toolchain: ``"gcc"`` or ``"zig"``.
+        compiler: the version whose code was measured.
+        tables: weights and thresholds, exact.
+        code: everything else in flash: code, descriptions of layers, names, vectors.
+        arena, buffers, variables, stack: RAM; buffers are those of requests,
+            replies and the receive ring.
+        unmeasured: kernels without a measured size, for which an allowance stands.
+        others: the same as other compilers make it.
+    """
 
     tables: int
     code: int
@@ -46,6 +56,10 @@ class Memory:
     stack: int
     board_flash: int
     board_ram: int
+    toolchain: str
+    compiler: str
+    unmeasured: tuple[str, ...] = ()
+    others: tuple[Memory, ...] = ()
 
     @property
     def flash(self) -> int:
@@ -62,9 +76,33 @@ class Memory:
         """Whether the board has that much."""
         return self.flash <= self.board_flash and self.ram <= self.board_ram
 
+    def by(self, toolchain: str) -> Memory:
+        """The same as a certain compiler makes it; as it is where that one was not measured."""
+        every = (self, *self.others)
+        chosen = next((memory for memory in every if memory.toolchain == toolchain), self)
+        others = tuple(replace(memory, others=()) for memory in every if memory is not chosen)
+        return replace(chosen, others=others)
+
     def to_dict(self) -> dict[str, Any]:
         """For manifests and ``--json``."""
-        return asdict(self) | {"flash": self.flash, "ram": self.ram, "fits": self.fits}
+        own = asdict(replace(self, others=()))
+        del own["others"]
+        every = sorted((self, *self.others), key=lambda memory: memory.toolchain)
+        return own | {
+            "unmeasured": list(self.unmeasured),
+            "flash": self.flash,
+            "ram": self.ram,
+            "fits": self.fits,
+            "toolchains": {
+                memory.toolchain: {
+                    "compiler": memory.compiler,
+                    "flash": memory.flash,
+                    "ram": memory.ram,
+                    "fits": memory.fits,
+                }
+                for memory in every
+            },
+        }
 
 
 def _input_bytes(plan: Plan) -> int:
@@ -101,21 +139,97 @@ def _words(size: int) -> int:
     return -(-size // 4) * 4
 
 
-def estimate(plan: Plan, board: Board) -> Memory:
-    """What the firmware of a plan takes on a board."""
-    request = _words(_request_max(plan) + _FRAME_OVERHEAD)
-    reply = _words(2 + _reply_max(plan) + _FRAME_OVERHEAD)
-    ring = ring_bytes(largest_request(plan))
+def _variables(plan: Plan) -> dict[str, int]:
+    """The variables whose size follows from the plan, by section."""
+    return {
+        ".bss.arena": 4 * plan.arena_words,
+        ".bss.request_words": _words(_request_max(plan) + _FRAME_OVERHEAD),
+        ".bss.reply_words": _words(2 + _reply_max(plan) + _FRAME_OVERHEAD),
+        ".bss.rx_ring": ring_bytes(largest_request(plan)),
+        ".bss.layer_ticks": 4 * len(plan.steps),
+    }
+
+
+def predict(plan: Plan, board: Board) -> tuple[Memory, ...]:
+    """What the firmware of a plan takes on a board, for each compiler that was measured.
+
+    Raises:
+        BnnmcuError: no compiler was measured for the board's core.
+    """
+    found = measured(board)
+    if not found:
+        raise BnnmcuError(f"no code was measured for the core {board.core}", where=board.name)
+    return tuple(_predict(plan, board, sizes) for sizes in found)
+
+
+def _predict(plan: Plan, board: Board, sizes: Measured) -> Memory:
+    variables = _variables(plan)
+    units = sizes.at(
+        {
+            "layers": len(plan.steps),
+            f"classes_{plan.logit_bytes}": plan.graph.classes,
+            "input": _input_bytes(plan),
+            "ring": variables[".bss.rx_ring"],
+        }
+    )
+    for rows in units.values():
+        rows[:] = [replace(row, size=variables.get(row.name, row.size)) for row in rows]
+    image = link(units | {MODEL_UNIT: _model_sections(plan, sizes)}, sizes.externals)
+    # A kernel that nobody measured: neither what it takes nor what it needs is known.
+    unmeasured = tuple(sorted({s.kernel for s in plan.steps if s.kernel not in sizes.steps}))
+    buffers = sum(variables[f".bss.{name}"] for name in ("request_words", "reply_words", "rx_ring"))
+    arena = variables[".bss.arena"]
     return Memory(
         tables=plan.flash_bytes,
-        code=CODE_BYTES,
-        arena=4 * plan.arena_words,
-        buffers=request + reply + ring,
-        variables=_VARIABLE_BYTES + 4 * len(plan.steps),
+        code=image.flash - plan.flash_bytes + _UNMEASURED_BYTES * len(unmeasured),
+        arena=arena,
+        buffers=buffers,
+        variables=image.ram - buffers - arena,
         stack=STACK_BYTES,
         board_flash=board.flash.size,
         board_ram=board.ram.size,
+        toolchain=sizes.toolchain,
+        compiler=sizes.version,
+        unmeasured=unmeasured,
     )
+
+
+def _model_sections(plan: Plan, sizes: Measured) -> list[Section]:
+    """The sections of the generated source; all of them hang on ``bnn_model``."""
+    model = sizes.model
+    # The linker keeps equal strings once.
+    names = sorted({plan.graph.name, *(step.label for step in plan.steps)})
+    parts = [
+        ("rodata", _up(len(name) + 1, model.string_align), model.string_align) for name in names
+    ]
+    needs = set(model.needs) if plan.planes else set()
+    code = 0.0
+    for step in plan.steps:
+        parts += [
+            ("rodata", constant.flash_bytes, model.table_align.get(constant.c_type, 4))
+            for constant in step.constants
+            if not constant.shared
+        ]
+        own = sizes.steps.get(step.kernel)
+        if own is not None:
+            parts.append(("rodata", own.constants, 4))
+            code += own.code
+            needs |= set(own.needs)
+    parts.append(("text", round(code), 4))
+    symbols = [f"{MODEL_UNIT}:{i}" for i in range(len(parts))]
+    needed = {need.format(generator=plan.graph.generator) for need in needs}
+    fixed = model.fixed + model.layer * len(plan.steps)
+    return [
+        Section(".rodata.bnn_model", fixed, 4, ("bnn_model",), (*sorted(needed), *symbols)),
+        *(
+            Section(f".{region}.", size, align, (symbol,))
+            for symbol, (region, size, align) in zip(symbols, parts, strict=True)
+        ),
+    ]
+
+
+def _up(size: int, align: int) -> int:
+    return -(-size // align) * align
 
 
 def _advice(plan: Plan, wanted: Board, boards: Sequence[Board]) -> str:
@@ -126,11 +240,14 @@ def _advice(plan: Plan, wanted: Board, boards: Sequence[Board]) -> str:
     drawn = sum(step.sampled_words * 4 for step in plan.steps)
     if plan.planes > 2:
         # Fewer planes may make it fit where it was wanted.
+        saved = (plan.planes - 2) * drawn
         smaller = [
             board.name
             for board in (wanted, *boards)
-            if plan.flash_bytes - (plan.planes - 2) * drawn + CODE_BYTES <= board.flash.size
-            and estimate(plan, board).ram <= board.ram.size
+            if any(
+                memory.flash - saved <= board.flash.size and memory.ram <= board.ram.size
+                for memory in predict(plan, board)
+            )
         ]
         if smaller:
             return (
@@ -140,14 +257,32 @@ def _advice(plan: Plan, wanted: Board, boards: Sequence[Board]) -> str:
     return "no known board has that much: train a network with fewer filters"
 
 
+def estimate(plan: Plan, board: Board) -> Memory:
+    """The memory of a plan on a board, by the compiler that needs most and still fits.
+
+    Of those that do not fit, the one that needs least stands for them.
+
+    Raises:
+        BnnmcuError: no compiler was measured for the board's core.
+    """
+    predictions = predict(plan, board)
+    fitting = [memory for memory in predictions if memory.fits]
+    chosen = (max if fitting else min)(
+        fitting or predictions, key=lambda memory: (memory.flash, memory.ram)
+    )
+    return replace(chosen, others=tuple(m for m in predictions if m is not chosen))
+
+
 def check_fits(plan: Plan, board: Board, boards: Sequence[Board]) -> Memory:
-    """The memory of a plan on a board.
+    """The memory of a plan on a board, as :func:`estimate` gives it.
 
     Args:
         boards: among which to look for one that fits instead.
 
     Raises:
-        DoesNotFitError: with the figures, the largest layer, and what would fit.
+        DoesNotFitError: with no compiler; with the figures of the one that needs
+            least, the largest layer, and what would fit.
+        BnnmcuError: no compiler was measured for the board's core.
     """
     memory = estimate(plan, board)
     if memory.fits:

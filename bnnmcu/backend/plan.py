@@ -1,101 +1,136 @@
 """From a graph to what is emitted: kernels, constants, and a static arena.
 
-A plan has one :class:`Step` for each convolution or dense layer; what follows
-a convolution (threshold or ReLU) is part of its step.  All memory is placed
+A plan has one :class:`Step` for each call of a kernel.  All memory is placed
 here, so that flash and RAM are known before anything is compiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from bnnmcu.backend.arena import Buffer, Request, place
-from bnnmcu.errors import GraphError, UnsupportedModelError
-from bnnmcu.graph import (
-    ALWAYS,
-    GE,
-    INPUT,
-    INT32_MAX,
-    LE,
-    NEVER,
-    Conv,
-    Dense,
-    Graph,
-    IntegerConv,
-    Node,
-    Relu,
-    StochasticConv,
-    TensorSpec,
-    Threshold,
-    infer,
+from bnnmcu.backend.arena import Placed, Request, place
+from bnnmcu.backend.choice import (
+    DEFAULT_CHOICE,
+    Alternative,
+    KernelChoice,
+    allowed,
+    best,
+    cheaper_in_flash,
+    cheaper_in_ram,
 )
-from bnnmcu.packing import pack_bits, pack_planes, words_for
+from bnnmcu.backend.costs import Estimate, estimate
+from bnnmcu.backend.kernels.base import Constant, Fields, Kernel
+from bnnmcu.backend.kernels.dense import logit_bytes
+from bnnmcu.backend.schedule import Task, schedule
+from bnnmcu.errors import UnsupportedModelError
+from bnnmcu.graph import INPUT, Graph, TensorSpec, infer
 
-__all__ = ["Constant", "Plan", "Step", "make_plan"]
+__all__ = [
+    "DEFAULT_CHOICE",
+    "Alternative",
+    "Constant",
+    "KernelChoice",
+    "Placed",
+    "Plan",
+    "Step",
+    "make_plan",
+]
 
-Array = npt.NDArray[Any]
-_C_TYPES = {"uint32": "uint32_t", "int32": "int32_t", "int16": "int16_t"}
-_MAX_LAYERS = 255
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A table in flash: its role in the kernel and its contents, one-dimensional."""
-
-    role: str
-    data: Array
-
-    @property
-    def c_type(self) -> str:
-        """For instance ``uint32_t``."""
-        return _C_TYPES[self.data.dtype.name]
+_MAX_STEPS = 255
+#: Bytes of a step's name on the wire: BNN_TEXT_MAX of bnn_protocol.h.
+_LABEL = 31
+# Kernels count words in 32 bits, and addresses have no more.
+_MAX_ARENA_WORDS = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One layer as it runs.
+    """One call of a kernel.
 
     Attributes:
-        name: the convolution's or dense layer's name in the graph.
-        kernel: the C function.
-        macs: multiply-accumulates of one inference.
+        name: unique; that of its first node in the graph, or one with a colon.
+        label: unique too, at most 31 bytes: what the device calls it.
+        nodes: names of the graph's nodes that it computes; its result is the last one's value.
+        call: the kernel with its parameters.
         constants: tables in flash.
-        source: buffer it reads, or None for the image.
-        result, scratch: buffers it writes.
-        shape: fields of ``bnn_shape_t``, or None for a dense layer.
-        sampled_words: words of weights drawn for each inference.
-        planes: k, if its weights are drawn, else 0.
-        relu: whether sums are cut off at zero.
+        sources: buffers it reads, None for the image.
+        reads: the kinds of the values in them.
+        result, scratch: buffers it writes; the result may be one of the sources.
+        drawn: whether its result depends on drawn weights.
+        logits: whether its result is the network's.
+        ram_bytes: bytes of the arena that are in use while it runs.
+        option: name of the kernel among the alternatives.
+        alternatives: every kernel that could compute it with what it would cost, the
+            chosen one too, the plain one first.
     """
 
     name: str
-    kernel: str
-    macs: int
+    label: str
+    nodes: tuple[str, ...]
+    call: Kernel
     constants: tuple[Constant, ...]
-    source: Buffer | None
-    result: Buffer
-    scratch: Buffer | None
-    shape: dict[str, int] | None
-    sampled_words: int
-    planes: int
-    relu: bool
-    inputs: int
-    outputs: int
+    sources: tuple[Placed | None, ...]
+    reads: tuple[str, ...]
+    result: Placed
+    scratch: Placed | None
+    drawn: bool
+    logits: bool
+    ram_bytes: int
+    option: str
+    alternatives: tuple[Alternative, ...]
+
+    @property
+    def estimate(self) -> Estimate:
+        """What it should cost."""
+        return next(a.estimate for a in self.alternatives if a.name == self.option)
+
+    @property
+    def kernel(self) -> str:
+        """The C function."""
+        return self.call.function
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference."""
+        return self.call.macs
+
+    @property
+    def planes(self) -> int:
+        """k, if its weights are drawn, else 0."""
+        return self.call.planes
+
+    @property
+    def sampled_words(self) -> int:
+        """Words of weights drawn for each inference."""
+        return self.call.sampled_words
+
+    @property
+    def shape(self) -> Fields | None:
+        """Fields of ``bnn_shape_t``; None for kernels without windows."""
+        shape = self.call.fields.get("shape")
+        return None if shape is None or isinstance(shape, int | str) else shape
 
     @property
     def flash_bytes(self) -> int:
-        """Bytes of its tables."""
-        return sum(constant.data.nbytes for constant in self.constants)
+        """Bytes of its tables; one that an earlier step has too is counted there."""
+        return sum(constant.flash_bytes for constant in self.constants)
 
-    @property
-    def ram_bytes(self) -> int:
-        """Bytes of the arena that are in use while it runs."""
-        buffers = (self.source, self.result, self.scratch)
-        return 4 * sum(buffer.words for buffer in buffers if buffer is not None)
+    def report(self) -> list[dict[str, Any]]:
+        """What each kernel would cost, for manifests and ``--json``; the chosen one is marked."""
+        return [
+            {
+                "option": a.name,
+                "chosen": a.name == self.option,
+                "instructions": a.estimate.instructions,
+                "cycles": a.estimate.cycles,
+                "flash": a.estimate.flash,
+                "ram": 4 * a.estimate.words,
+                "constant": a.option.constant,
+            }
+            for a in self.alternatives
+        ]
 
     def constant(self, role: str) -> Constant | None:
         """The table of that role, if there is one."""
@@ -109,14 +144,23 @@ class Plan:
     Attributes:
         graph: what it was made from.
         steps: in the order in which they run.
+        buffers: everything in the arena, with its life in steps.
         arena_words: size of the arena in 32-bit words.
         logit_bytes: 4 or 8; the width that holds every logit.
+        choice: how its kernels were chosen.
     """
 
     graph: Graph
     steps: tuple[Step, ...]
+    buffers: tuple[Placed, ...]
     arena_words: int
     logit_bytes: int
+    choice: KernelChoice = DEFAULT_CHOICE
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The files that declare its kernels, in order of their names."""
+        return tuple(sorted({step.call.header for step in self.steps}))
 
     @property
     def flash_bytes(self) -> int:
@@ -131,8 +175,7 @@ class Plan:
     @property
     def first_drawn(self) -> int:
         """Index of the first step whose weights are drawn; the number of steps without any."""
-        drawn = (i for i, step in enumerate(self.steps) if step.planes)
-        return next(drawn, len(self.steps))
+        return _first([step.drawn for step in self.steps])
 
     @property
     def planes(self) -> int:
@@ -140,185 +183,210 @@ class Plan:
         return max(step.planes for step in self.steps)
 
 
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """A convolution or dense layer with what directly follows it."""
+def _first(flags: Sequence[bool]) -> int:
+    """Index of the first true one; their number if there is none."""
+    return next((i for i, flag in enumerate(flags) if flag), len(flags))
 
-    head: Node
-    tail: Node | None
+
+@dataclass
+class _Life:
+    """A piece of memory while its life is being found out."""
+
+    name: str
+    words: int
+    first: int
+    last: int
+
+
+def _lives(tasks: Sequence[Task], specs: dict[str, TensorSpec]) -> dict[str, _Life]:
+    """The memory of every value; values that take each other's place share one."""
+    end = len(tasks) - 1
+    redrawn = _first([task.drawn for task in tasks])
+    last_read = {name: i for i, task in enumerate(tasks) for name in task.sources}
+    # What the redrawn part reads and finds there must outlive it: it runs again and again.
+    remade = {task.value for task in tasks[redrawn:]}
+    kept = {name for task in tasks[redrawn:] for name in task.sources} - remade
+    lives: dict[str, _Life] = {}
+    for i, task in enumerate(tasks):
+        last = end if i == end or task.value in kept else last_read.get(task.value, i)
+        heirs = [
+            lives[name]
+            for name in task.sources
+            if task.kernel.in_place
+            and name != INPUT
+            and specs[name].kind == "int"
+            and last_read[name] == i
+            and name not in kept
+        ]
+        if heirs:
+            heirs[0].last = max(last, i)
+            lives[task.value] = heirs[0]
+        else:
+            lives[task.value] = _Life(task.name, task.kernel.result_words, i, last)
+    return lives
+
+
+def _requests(tasks: Sequence[Task], lives: dict[str, _Life]) -> list[Request]:
+    """All memory, in the order in which it is first used."""
+    requests = []
+    for i, task in enumerate(tasks):
+        life = lives[task.value]
+        if life.first == i:
+            requests.append(Request(life.name, life.words, life.first, life.last))
+        if task.kernel.scratch_words:
+            # A colon, since no layer's name can hold one: "conv1.scratch" could be a layer.
+            requests.append(Request(f"{task.name}:scratch", task.kernel.scratch_words, i, i))
+    return requests
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names of at most 31 bytes, all different; the end of a long one says the most."""
+    labels: list[str] = []
+    taken = {name for name in names if len(name) <= _LABEL}
+    for name in names:
+        label, count = name, 0
+        while len(label) > _LABEL or (label != name and label in taken):
+            mark = f"~{count}~" if count else "~"
+            label = mark + name[len(mark) - _LABEL :]
+            count += 1
+        taken.add(label)
+        labels.append(label)
+    return labels
+
+
+class _Tables:
+    """Names the tables; equal ones get one place."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, bytes], str] = {}
+
+    def of(self, index: int, kernel: Kernel) -> tuple[Constant, ...]:
+        """The tables of a step."""
+        named = []
+        for constant in kernel.constants:
+            key = (constant.c_type, constant.data.tobytes())
+            own = f"bnn_layer{index}_{constant.role}"
+            symbol = self._known.setdefault(key, own)
+            named.append(constant.named(symbol, shared=symbol != own))
+        return tuple(named)
+
+
+def _check(graph: Graph, tasks: Sequence[Task]) -> None:
+    if len(tasks) > _MAX_STEPS:
+        raise UnsupportedModelError(
+            f"{len(tasks)} steps; {_MAX_STEPS} are possible",
+            where=graph.name,
+            hint="make the network shallower",
+        )
+    planes = {task.kernel.planes for task in tasks if task.kernel.planes}
+    if len(planes) > 1:
+        raise UnsupportedModelError(
+            f"stochastic layers with different bit-planes: {sorted(planes)}",
+            where=graph.name,
+            hint="use the same number for all of them",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Tasks with their memory."""
+
+    tasks: list[Task]
+    lives: dict[str, _Life]
+    buffers: dict[str, Placed]
+    arena_words: int
+
+    @classmethod
+    def of(cls, tasks: list[Task], specs: dict[str, TensorSpec]) -> _Layout:
+        """Everything placed."""
+        lives = _lives(tasks, specs)
+        buffers, arena_words = place(_requests(tasks, lives))
+        return cls(tasks, lives, buffers, arena_words)
+
+    def ram(self, index: int) -> int:
+        """Bytes in use while a task runs."""
+        return 4 * sum(b.words for b in self.buffers.values() if b.alive(index))
 
     @property
-    def last(self) -> Node:
-        return self.tail if self.tail is not None else self.head
+    def peak(self) -> list[int]:
+        """The tasks during which the most is in use."""
+        used = [self.ram(i) for i in range(len(self.tasks))]
+        return [i for i, ram in enumerate(used) if ram == max(used)]
 
 
-def _group(graph: Graph) -> list[_Group]:
-    """Split a chain of nodes into groups that one kernel computes each."""
-    groups: list[_Group] = []
-    previous = INPUT
-    for node in graph.nodes:
-        if node.source != previous:
-            raise UnsupportedModelError(
-                f"takes {node.source!r}, not the layer before it; branches are not supported",
-                where=node.name,
-            )
-        previous = node.name
-        if groups and isinstance(groups[-1].head, Dense):
-            # Logits are stored in two words each, which no kernel takes as input.
-            raise UnsupportedModelError(
-                "only the last layer can be dense with logits as its output",
-                where=groups[-1].head.name,
-            )
-        if isinstance(node, (Conv, Dense)):
-            groups.append(_Group(node, None))
-        elif groups and isinstance(groups[-1].head, Conv) and groups[-1].tail is None:
-            groups[-1] = _Group(groups[-1].head, node)
-        else:
-            raise UnsupportedModelError(
-                f"{type(node).__name__} can only follow a convolution directly",
-                where=node.name,
-                hint="fold it into the threshold before it",
-            )
-    if len(groups) > _MAX_LAYERS:
-        raise UnsupportedModelError(f"{len(groups)} layers; {_MAX_LAYERS} are possible")
-    return groups
+def _choose(
+    tasks: list[Task],
+    priced: list[tuple[Alternative, ...]],
+    specs: dict[str, TensorSpec],
+    choice: KernelChoice,
+) -> _Layout:
+    """Every task with the kernel of the choice, as far as possible within its flash and RAM."""
+    possible = [allowed(t.name, p, choice) for t, p in zip(tasks, priced, strict=True)]
+    chosen = [best(options, choice) for options in possible]
+    while True:
+        change = cheaper_in_flash(chosen, possible, choice)
+        if change is None:
+            break
+        chosen[change[0]] = change[1]
+    while True:
+        taken = [t.taking(a.option) for t, a in zip(tasks, chosen, strict=True)]
+        layout = _Layout.of(taken, specs)
+        change = cheaper_in_ram(chosen, possible, layout.arena_words, layout.peak, choice)
+        if change is None:
+            return layout
+        # Each change takes fewer words, so this ends.
+        chosen[change[0]] = change[1]
 
 
-def _threshold_tables(node: Threshold) -> tuple[Constant, Constant]:
-    """Every kind as ``(sum >= threshold) XOR flip``, which is what the kernels compute."""
-    value = node.value.astype(np.int64)
-    lowest = -INT32_MAX - 1
-    # sum <= v is not (sum >= v + 1); with the largest int32 as v it is always true.
-    top = (node.kind == LE) & (value == INT32_MAX)
-    threshold = np.select(
-        [top, node.kind == GE, node.kind == LE], [lowest, value, value + 1], default=lowest
-    )
-    flip = ((node.kind == LE) & ~top) | (node.kind == NEVER)
-    assert not np.any(flip & (node.kind == ALWAYS))
-    return (
-        Constant("threshold", threshold.astype(np.int32)),
-        Constant("flip", pack_bits(flip.astype(np.uint8))),
-    )
-
-
-def _weights(node: Conv) -> Constant:
-    if isinstance(node, IntegerConv):
-        return Constant("weights", node.weights.reshape(-1))
-    if isinstance(node, StochasticConv):
-        return Constant("weights", pack_planes(node.weights, node.planes).reshape(-1))
-    return Constant("weights", pack_bits(node.weights).reshape(-1))
-
-
-def _result_words(spec: TensorSpec) -> int:
-    height, width, channels = spec.shape
-    return height * width * (words_for(channels) if spec.kind == "bit" else channels)
-
-
-def _scratch_words(node: Conv, out: TensorSpec) -> int:
-    """What a kernel of ``bnn_kernels.h`` needs besides its input and output."""
-    kh, kw, inputs = (int(n) for n in node.weights.shape[1:])
-    if isinstance(node, IntegerConv):
-        return -(-kh * kw * inputs // 4)
-    window = kh * kw * words_for(inputs)
-    if isinstance(node, StochasticConv):
-        return window * (out.shape[0] * out.shape[1] + 1)
-    return window
-
-
-def _kernel(node: Node, logit_bytes: int) -> str:
-    if isinstance(node, IntegerConv):
-        return "bnn_conv_pixels"
-    if isinstance(node, StochasticConv):
-        return "bnn_conv_drawn"
-    if isinstance(node, Conv):
-        return "bnn_conv_bits"
-    return "bnn_dense_i32" if logit_bytes == 4 else "bnn_dense_i64"
-
-
-def _shape_fields(node: Conv, source: TensorSpec, out: TensorSpec) -> dict[str, int]:
-    _, kh, kw, _ = node.weights.shape
-    (in_h, in_w, in_c), (out_h, out_w, out_c) = source.shape, out.shape
-    fields = {
-        "in_h": in_h,
-        "in_w": in_w,
-        "in_c": in_c,
-        "out_h": out_h,
-        "out_w": out_w,
-        "out_c": out_c,
-        "kernel_h": kh,
-        "kernel_w": kw,
-        "stride_y": node.stride[0],
-        "stride_x": node.stride[1],
-        "pad_y": node.padding[0],
-        "pad_x": node.padding[1],
-    }
-    for field, value in fields.items():
-        if value > 65_535:
-            raise GraphError(f"{field} is {value}, more than 65,535", where=node.name)
-    return fields
-
-
-def make_plan(graph: Graph) -> Plan:
+def make_plan(graph: Graph, choice: KernelChoice = DEFAULT_CHOICE) -> Plan:
     """Choose kernels and place all memory.
 
+    Args:
+        choice: what the kernels are chosen for.
+
     Raises:
-        UnsupportedModelError: the graph is no chain of layers that kernels exist for.
+        UnsupportedModelError: too many steps, too much memory for any address,
+            or stochastic layers with different numbers of bit-planes.
+        UsageError: a step is forced to a kernel that it does not have.
     """
     specs = infer(graph)
-    groups = _group(graph)
-    logits = specs[graph.nodes[-1].name]
-    logit_bytes = 4 if max(-logits.low, logits.high) <= INT32_MAX else 8
-
-    # What goes into the first drawn layer is kept, so that the same image can be
-    # answered for another seed without running the layers before it again.
-    kept = next((i - 1 for i, g in enumerate(groups) if isinstance(g.head, StochasticConv)), -1)
-    requests: list[Request] = []
-    for i, group in enumerate(groups):
-        out = specs[group.last.name]
-        last = len(groups) if i == kept else i + 1
-        # The logits stay readable after the last layer; two words each.
-        words = 2 * out.size if isinstance(group.head, Dense) else _result_words(out)
-        requests.append(Request(group.head.name, words, i, last))
-        if isinstance(group.head, Conv):
-            scratch = _scratch_words(group.head, out)
-            # A colon, since no layer's name can hold one: "conv1.scratch" could be a layer.
-            requests.append(Request(f"{group.head.name}:scratch", scratch, i, i))
-    buffers, arena_words = place(requests)
-
-    steps = []
-    for i, group in enumerate(groups):
-        head, source = group.head, specs[group.head.source]
-        out = specs[group.last.name]
-        constants: tuple[Constant, ...]
-        if isinstance(head, Conv):
-            constants = (_weights(head),)
-            if isinstance(group.tail, Threshold):
-                constants += _threshold_tables(group.tail)
-            macs, inputs = head.macs(source.shape), 0
-        else:
-            assert isinstance(head, Dense)
-            constants = (Constant("weights", head.weights.reshape(-1)),)
-            macs, inputs = int(head.weights.size), int(head.weights.shape[1])
-        drawn = isinstance(head, StochasticConv)
-        planes = head.planes if isinstance(head, StochasticConv) else 0
-        steps.append(
-            Step(
-                name=head.name,
-                kernel=_kernel(head, logit_bytes),
-                macs=macs,
-                constants=constants,
-                source=None if i == 0 else buffers[groups[i - 1].head.name],
-                result=buffers[head.name],
-                scratch=buffers.get(f"{head.name}:scratch"),
-                shape=_shape_fields(head, source, out) if isinstance(head, Conv) else None,
-                sampled_words=constants[0].data.size // planes if drawn else 0,
-                planes=planes,
-                relu=isinstance(group.tail, Relu),
-                inputs=inputs,
-                outputs=out.shape[2],
-            )
+    tasks = schedule(graph, specs)
+    _check(graph, tasks)
+    priced = [
+        tuple(Alternative(option, estimate(option, choice.core)) for option in task.options)
+        for task in tasks
+    ]
+    layout = _choose(tasks, priced, specs, choice)
+    tasks, lives, buffers = layout.tasks, layout.lives, layout.buffers
+    if layout.arena_words > _MAX_ARENA_WORDS:
+        raise UnsupportedModelError(
+            f"its values take {4 * layout.arena_words:,} bytes; "
+            f"{4 * _MAX_ARENA_WORDS:,} are possible",
+            where=graph.name,
+            hint="use a smaller input, or fewer filters",
         )
-    k = {step.planes for step in steps if step.planes}
-    if len(k) > 1:
-        raise UnsupportedModelError(f"stochastic layers with different bit-planes: {sorted(k)}")
-    return Plan(graph, tuple(steps), arena_words, logit_bytes)
+    tables = _Tables()
+    labels = _labels([task.name for task in tasks])
+    steps = tuple(
+        Step(
+            name=task.name,
+            label=label,
+            nodes=task.nodes,
+            call=task.kernel,
+            constants=tables.of(i, task.kernel),
+            sources=tuple(
+                None if name == INPUT else buffers[lives[name].name] for name in task.sources
+            ),
+            reads=tuple(specs[name].kind for name in task.sources),
+            result=buffers[lives[task.value].name],
+            scratch=buffers.get(f"{task.name}:scratch"),
+            drawn=task.drawn,
+            logits=i == len(tasks) - 1,
+            ram_bytes=layout.ram(i),
+            option=task.option.name,
+            alternatives=priced[i],
+        )
+        for i, (task, label) in enumerate(zip(tasks, labels, strict=True))
+    )
+    width = logit_bytes(specs[graph.nodes[-1].name])
+    return Plan(graph, steps, tuple(buffers.values()), layout.arena_words, width, choice)

@@ -7,31 +7,36 @@ The same graph and board give the same bytes.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bnnmcu import __version__
+from bnnmcu.backend.arena_picture import arena_svg
 from bnnmcu.backend.emit import MODEL_FILES, model_sources, render, template_bytes
+from bnnmcu.backend.folder import (
+    MANIFEST,
+    Product,
+    digests,
+    edited_files,
+    manifest_bytes,
+    model_entry,
+    read_manifest,
+    runtime_files,
+)
 from bnnmcu.backend.memory import STACK_BYTES, Memory, check_fits, largest_request
-from bnnmcu.backend.plan import Plan, make_plan
+from bnnmcu.backend.plan import DEFAULT_CHOICE, KernelChoice, Plan, make_plan
 from bnnmcu.boards import Board, load_board, ring_bytes
 from bnnmcu.errors import ModelFileError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, load_graph, save_graph_bytes
 
-__all__ = ["Project", "load_project", "project_files", "write_project"]
+__all__ = ["Project", "fixed_files", "load_project", "project_files", "write_project"]
 
-FORMAT = "bnnmcu-project"
-VERSION = 1
-_MANIFEST = "manifest.json"
-_MAX_MANIFEST_BYTES = 1 << 20
-_RUNTIME = ("bnn.h", "bnn.c", "bnn_kernels.h", "bnn_kernels.c")
+PROJECT = Product(
+    "bnnmcu-project", 1, "a bnnmcu project", "bnnmcu export MODEL --board NAME -o DIR"
+)
 _APP = (
     "bnn_frame.h",
     "bnn_frame.c",
@@ -67,6 +72,46 @@ class Project:
         training = self.manifest["model"].get("training")
         return training if isinstance(training, dict) else {}
 
+    def predicted(self, toolchain: str) -> dict[str, Any] | None:
+        """``compiler``, ``flash`` and ``ram`` as the export predicted them; None if it did not.
+
+        PlatformIO compiles with gcc.
+        """
+        memory = self.manifest.get("memory")
+        known = memory.get("toolchains") if isinstance(memory, dict) else None
+        name = "gcc" if toolchain == "platformio" else toolchain
+        found = known.get(name) if isinstance(known, dict) else None
+        if not isinstance(found, dict):
+            return None
+        flash, ram = found.get("flash"), found.get("ram")
+        if not isinstance(flash, int) or not isinstance(ram, int):
+            return None
+        return {"compiler": f"{name} {found.get('compiler')}", "flash": flash, "ram": ram}
+
+    @property
+    def choice(self) -> KernelChoice:
+        """How its kernels were chosen; an export that did not say so took the plain ones.
+
+        Raises:
+            ModelFileError: the manifest's entry is not sound.
+        """
+        entry = self.manifest.get("kernels")
+        if entry is None:
+            return DEFAULT_CHOICE
+        try:
+            return KernelChoice.from_dict(entry["choice"])
+        except (KeyError, TypeError, UsageError) as error:
+            raise ModelFileError(
+                f"unreadable choice of kernels: {error}",
+                where=str(self.folder / MANIFEST),
+                hint="export the model again",
+            ) from error
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was emitted."""
+        return make_plan(self.graph, self.choice)
+
     @property
     def sha256(self) -> bytes:
         """Fingerprint of the network, as the board reports it."""
@@ -77,6 +122,17 @@ def _in_folder(name: str) -> str:
     return f"{'include' if name.endswith('.h') else 'src'}/{name}"
 
 
+def fixed_files(board: Board) -> dict[str, bytes]:
+    """The files of a project that do not depend on its network: runtime, server, port."""
+    rooms = (("app", _APP), ("port", ("bnn_port.h", *board.port_sources)))
+    runtime = {_in_folder(name): text for name, text in runtime_files().items()}
+    return runtime | {
+        _in_folder(name): template_bytes(f"{room}/{name}")
+        for room, names in rooms
+        for name in names
+    }
+
+
 def project_files(
     plan: Plan, board: Board, memory: Memory, training: Mapping[str, Any] | None = None
 ) -> dict[str, bytes]:
@@ -85,11 +141,7 @@ def project_files(
     files: dict[str, bytes] = {}
     for name, text in model_sources(plan).items():
         files[f"{MODEL_FILES[name]}/{name}"] = text
-    for room, names in (("runtime", _RUNTIME), ("app", _APP)):
-        for name in names:
-            files[_in_folder(name)] = template_bytes(f"{room}/{name}")
-    for name in ("bnn_port.h", *board.port_sources):
-        files[_in_folder(name)] = template_bytes(f"port/{name}")
+    files |= fixed_files(board)
     common = {
         "board": board,
         "model": {"name": graph.name, "sha256": graph_sha256(graph).hex()},
@@ -105,75 +157,22 @@ def project_files(
     files["bnn_build.py"] = template_bytes("project/bnn_build.py")
     files["board.toml"] = board.source.encode()
     files["graph.safetensors"] = save_graph_bytes(graph)
+    files["arena.svg"] = arena_svg(plan).encode()
     manifest = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": PROJECT.format,
+        "version": PROJECT.version,
         "bnnmcu": __version__,
         "board": board.name,
-        "model": {
-            "name": graph.name,
-            "sha256": graph_sha256(graph).hex(),
-            "macs": plan.macs,
-            "arena_bytes": 4 * plan.arena_words,
-            "generator": graph.generator if plan.planes else None,
-            "planes": plan.planes,
-            "training": dict(training or {}),
+        "model": model_entry(plan, training),
+        "kernels": {
+            "choice": plan.choice.to_dict(),
+            "steps": {step.name: step.report() for step in plan.steps},
         },
         "memory": memory.to_dict(),
-        "files": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())},
+        "files": digests(files),
     }
-    files[_MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+    files[MANIFEST] = manifest_bytes(manifest)
     return files
-
-
-def _safe_name(name: str) -> bool:
-    """Whether a manifest's file name stays inside the project."""
-    path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    hint = "export the model again: bnnmcu export MODEL --board NAME -o DIR"
-    if not folder.is_dir() or not path.is_file():
-        raise ModelFileError("not a bnnmcu project: no manifest.json", where=str(folder), hint=hint)
-    try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ValueError("too large")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        sound = (
-            manifest["format"] == FORMAT
-            and isinstance(manifest["files"], dict)
-            and all(
-                _safe_name(name) and isinstance(digest, str)
-                for name, digest in manifest["files"].items()
-            )
-            and isinstance(manifest["model"], dict)
-            and isinstance(manifest["model"]["sha256"], str)
-        )
-        version = manifest["version"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(f"unreadable manifest: {error}", where=str(path), hint=hint) from error
-    if version != VERSION:
-        raise ModelFileError(
-            f"manifest of version {version!r}; this bnnmcu reads {VERSION}",
-            where=str(path),
-            hint=hint,
-        )
-    if not sound:
-        raise ModelFileError("unreadable manifest", where=str(path), hint=hint)
-    result: dict[str, Any] = manifest
-    return result
-
-
-def _edited(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """Generated files that are missing or no longer as they were generated."""
-    changed = []
-    for name, digest in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            changed.append(name)
-    return changed
 
 
 def write_project(
@@ -184,74 +183,30 @@ def write_project(
     boards: Sequence[Board] = (),
     force: bool = False,
     training: Mapping[str, Any] | None = None,
+    choice: KernelChoice = DEFAULT_CHOICE,
 ) -> tuple[Plan, Memory]:
     """Write a project, or bring an existing one up to date.
 
-    All files are complete before the first one is put in its place, and the
-    manifest comes last: a project that was interrupted in between does not
-    match its manifest, and says so when it is loaded.  What is in the folder
-    but was not generated (builds, results, notes) is never touched.
+    What is in the folder but was not generated is never touched.
 
     Args:
         boards: among which to name one that fits when this one does not.
         force: replace generated files even if they were edited.
         training: how the network was trained, for the manifest.
+        choice: how kernels are chosen; core, flash and RAM are the board's.
 
     Raises:
         DoesNotFitError: the network is too large for the board.
         UsageError: the folder is something else, or generated files were edited.
         OSError: the folder cannot be written.
     """
-    plan = make_plan(graph)
+    plan = make_plan(
+        graph, replace(choice, core=board.core, flash=board.flash.size, ram=board.ram.size)
+    )
     memory = check_fits(plan, board, boards)
     files = project_files(plan, board, memory, training)
-    stale = _stale_files(folder, set(files), force=force)
-    existed = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".bnnmcu-", dir=folder) as name:
-            for path, data in files.items():
-                staged = Path(name) / path
-                staged.parent.mkdir(parents=True, exist_ok=True)
-                staged.write_bytes(data)
-            for path in files:
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (Path(name) / path).replace(folder / path)
-        for path in stale:
-            (folder / path).unlink(missing_ok=True)
-    except OSError as error:
-        if not existed:
-            # Gone if nothing was put in its place yet; a folder with files stays.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        # The user knows the folder, not the temporary names in it.
-        raise OSError(error.errno, error.strerror, str(folder)) from error
+    PROJECT.write(folder, files, force=force)
     return plan, memory
-
-
-def _stale_files(folder: Path, names: set[str], *, force: bool) -> list[str]:
-    """Files of an older export that the new one does not have; checks that it may be replaced."""
-    if not folder.exists():
-        return []
-    if not folder.is_dir():
-        raise UsageError("exists and is no folder", where=str(folder), hint="choose another: -o")
-    if not any(folder.iterdir()):
-        return []
-    if not (folder / _MANIFEST).is_file():
-        raise UsageError(
-            "the folder is not empty and not a bnnmcu project",
-            where=str(folder),
-            hint="choose another with -o",
-        )
-    old = _read_manifest(folder)
-    edited = [name for name in _edited(folder, old) if (folder / name).exists()]
-    if edited and not force:
-        raise UsageError(
-            f"generated files were edited: {', '.join(edited[:4])}",
-            where=str(folder),
-            hint="save your changes elsewhere and add --force, or choose another folder",
-        )
-    return sorted(set(old["files"]) - names)
 
 
 def load_project(folder: Path) -> Project:
@@ -261,7 +216,7 @@ def load_project(folder: Path) -> Project:
         ModelFileError: it is incomplete, or its graph is not the manifest's.
         BoardError: its board description is unsound.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder, PROJECT)
     graph = load_graph(folder / "graph.safetensors")
     if graph_sha256(graph).hex() != manifest["model"]["sha256"]:
         raise ModelFileError(
@@ -273,4 +228,4 @@ def load_project(folder: Path) -> Project:
     if not board_file.is_file():
         raise ModelFileError("board.toml is missing", where=str(folder), hint="export again")
     board = load_board(str(board_file))
-    return Project(folder, board, graph, manifest, tuple(_edited(folder, manifest)))
+    return Project(folder, board, graph, manifest, tuple(edited_files(folder, manifest)))

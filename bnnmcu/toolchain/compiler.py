@@ -22,8 +22,10 @@ from bnnmcu.errors import MissingDependencyError, ToolchainError, UsageError
 from bnnmcu.modelfile import atomic_write
 from bnnmcu.toolchain import platformio
 from bnnmcu.toolchain.detect import GCC, package_version, program_version, zig_command
-from bnnmcu.toolchain.elf import read_firmware
+from bnnmcu.toolchain.elf import Firmware, read_firmware
 from bnnmcu.toolchain.process import Log, error_lines, run
+from bnnmcu.toolchain.stack import FLAGS as STACK_FLAGS
+from bnnmcu.toolchain.stack import StackBound, reports_calls, stack_bound
 
 __all__ = ["TOOLCHAINS", "BuildResult", "build_firmware"]
 
@@ -54,6 +56,8 @@ class BuildResult:
         flash_bytes: bytes of flash it fills.
         ram_bytes: bytes of RAM it takes, the reserved stack included.
         stack_bytes: the reserved stack.
+        stack_bound: the most that can be used of it; None if the compiler does
+            not report what that takes.
         toolchain: one of :data:`TOOLCHAINS`.
         version: of the compiler, or of PlatformIO and its compiler.
         built: False if nothing had changed since the last build.
@@ -63,6 +67,7 @@ class BuildResult:
     flash_bytes: int
     ram_bytes: int
     stack_bytes: int
+    stack_bound: StackBound | None
     toolchain: str
     version: str
     built: bool
@@ -93,8 +98,8 @@ def build_firmware(
 
     Raises:
         MissingDependencyError: the toolchain is not installed.
-        ToolchainError: no such project, or the build fails; with the first
-            lines that say why.
+        ToolchainError: no such project, or the build fails, with the first
+            lines that say why; or the stack can outgrow what is reserved.
         UsageError: an unknown toolchain.
     """
     if toolchain not in TOOLCHAINS:
@@ -108,9 +113,10 @@ def build_firmware(
         elf = project / ".pio" / "build" / board.name / "firmware.elf"
         stamped = _stamped(out, key, elf)
         if stamped is not None:
-            return _result(board, elf, toolchain, stamped, built=False)
+            return _result(board, elf, toolchain, *stamped, built=False)
         platformio.build(project, board, pio, log, announce or log)
         version = f"{pio.version}, gcc {read_firmware(elf).gcc_version or 'unknown'}"
+        bound = None
     else:
         compiler = _gcc(board) if toolchain == "gcc" else _zig(board)
         command = (*compiler.command, *compiler.machine, *compiler.libraries, *LINK_FLAGS)
@@ -119,11 +125,16 @@ def build_firmware(
         elf = out / "firmware.elf"
         stamped = _stamped(out, key, elf)
         if stamped is not None:
-            return _result(board, elf, toolchain, stamped, built=False)
+            return _result(board, elf, toolchain, *stamped, built=False)
         version = compiler.version
-        _compile(project, board, compiler, elf, log)
-    result = _result(board, elf, toolchain, version, built=True)
-    stamp = {"key": key, "elf_sha256": _sha256(elf), "version": version}
+        bound = _compile(project, board, compiler, elf, log)
+    result = _result(board, elf, toolchain, version, bound, built=True)
+    stamp = {
+        "key": key,
+        "elf_sha256": _sha256(elf),
+        "version": version,
+        "stack": None if bound is None else bound.to_dict(),
+    }
     atomic_write(out / _STAMP, (json.dumps(stamp, indent=2) + "\n").encode())
     return result
 
@@ -146,8 +157,14 @@ def _gcc(board: Board) -> _Compiler:
             f"{GCC} is not installed",
             hint="apt install gcc-arm-none-eabi, or use --toolchain zig",
         )
+    version = program_version(path)
     return _Compiler(
-        "gcc", (path,), program_version(path), board.machine_flags, libraries=("-lgcc",)
+        "gcc",
+        (path,),
+        version,
+        board.machine_flags,
+        compile_only=STACK_FLAGS if reports_calls(version) else (),
+        libraries=("-lgcc",),
     )
 
 
@@ -171,7 +188,9 @@ def _zig(board: Board) -> _Compiler:
     )
 
 
-def _compile(project: Path, board: Board, compiler: _Compiler, elf: Path, log: Log | None) -> None:
+def _compile(
+    project: Path, board: Board, compiler: _Compiler, elf: Path, log: Log | None
+) -> StackBound | None:
     sources = sorted((project / "src").glob("*.c"))
     if not sources:
         raise ToolchainError("there is nothing to compile", where=str(project / "src"))
@@ -193,7 +212,27 @@ def _compile(project: Path, board: Board, compiler: _Compiler, elf: Path, log: L
         linked = scratch / "firmware.elf"
         link = [*compiler.command, *compiler.machine, *LINK_FLAGS, *objects]
         _step(project, compiler, [*link, *compiler.libraries, "-o", str(linked)], log)
+        bound = None
+        if set(STACK_FLAGS) <= set(compiler.compile_only):
+            bound = stack_bound(map(Path, objects), board)
+            _check_stack(project, bound, read_firmware(linked))
         linked.replace(elf)
+    return bound
+
+
+def _check_stack(project: Path, bound: StackBound, firmware: Firmware) -> None:
+    reserved = _reserved(firmware)
+    if bound.bytes is not None and bound.bytes > reserved:
+        raise ToolchainError(
+            f"the stack can take {bound.bytes:,} bytes, and {reserved:,} are reserved",
+            where=str(project),
+            hint=f"deepest: {' > '.join(bound.path)}, then {bound.interrupt} bytes for interrupts",
+        )
+
+
+def _reserved(firmware: Firmware) -> int:
+    symbols = firmware.symbols
+    return symbols.get("bnn_stack_top", 0) - symbols.get("bnn_stack_bottom", 0)
 
 
 def _step(project: Path, compiler: _Compiler, command: Sequence[str], log: Log | None) -> None:
@@ -220,24 +259,34 @@ def _key(project: Path, board: Board, settings: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _stamped(out: Path, key: str, elf: Path) -> str | None:
-    """The compiler's version, if the ELF is what these inputs gave last time."""
+def _stamped(out: Path, key: str, elf: Path) -> tuple[str, StackBound | None] | None:
+    """The compiler's version and the stack's bound, if these inputs gave the ELF last time."""
     try:
         stamp = json.loads((out / _STAMP).read_text(encoding="utf-8"))
         same = stamp["key"] == key and stamp["elf_sha256"] == _sha256(elf)
-        return str(stamp["version"]) if same else None
+        stack = stamp["stack"]
+        bound = None if stack is None else StackBound.from_dict(stack)
+        return (str(stamp["version"]), bound) if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # never built, or damaged: build
 
 
-def _result(board: Board, elf: Path, toolchain: str, version: str, *, built: bool) -> BuildResult:
+def _result(
+    board: Board,
+    elf: Path,
+    toolchain: str,
+    version: str,
+    bound: StackBound | None,
+    *,
+    built: bool,
+) -> BuildResult:
     firmware = read_firmware(elf)
-    symbols = firmware.symbols
     return BuildResult(
         elf=elf,
         flash_bytes=firmware.flash_bytes(board),
         ram_bytes=firmware.ram_bytes(board),
-        stack_bytes=symbols.get("bnn_stack_top", 0) - symbols.get("bnn_stack_bottom", 0),
+        stack_bytes=_reserved(firmware),
+        stack_bound=bound,
         toolchain=toolchain,
         version=version,
         built=built,

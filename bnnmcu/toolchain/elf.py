@@ -14,7 +14,7 @@ from typing import Any
 from bnnmcu.boards import Board, Memory
 from bnnmcu.errors import ToolchainError
 
-__all__ = ["Firmware", "Segment", "read_firmware"]
+__all__ = ["Firmware", "Segment", "opened", "read_firmware"]
 
 # Distributions put their own number in brackets.
 _GCC = re.compile(r"GCC: \([^)]*\) (\d+(?:\.\d+)+)")
@@ -96,7 +96,7 @@ def read_firmware(path: Path) -> Firmware:
     Raises:
         ToolchainError: it is missing, damaged, or not such a file.
     """
-    with _opened(path) as elf:
+    with opened(path) as elf:
         if elf["e_machine"] != "EM_ARM" or elf.elfclass != 32 or not elf.little_endian:
             raise ToolchainError("not a firmware for a 32-bit Arm core", where=str(path))
         segments = [
@@ -120,7 +120,12 @@ def read_firmware(path: Path) -> Firmware:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """An ELF file to read with pyelftools, whose errors become ours.
+
+    Raises:
+        ToolchainError: it is missing or damaged.
+    """
     from elftools.common.exceptions import ELFError
     from elftools.construct import ConstructError
     from elftools.elf.elffile import ELFFile

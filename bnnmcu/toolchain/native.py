@@ -18,16 +18,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bnnmcu.backend.emit import model_sources, template_bytes
-from bnnmcu.backend.plan import make_plan
+from bnnmcu.backend.folder import runtime_files
+from bnnmcu.backend.plan import DEFAULT_CHOICE, KernelChoice, make_plan
 from bnnmcu.errors import MissingDependencyError, ToolchainError
-from bnnmcu.graph import Graph
+from bnnmcu.graph import Graph, TensorSpec, infer
+from bnnmcu.packing import unpack_bits
 from bnnmcu.reference import checked_seeds
 from bnnmcu.toolchain.process import version_of
 
@@ -43,13 +47,6 @@ __all__ = [
 #: No -march=native: a cache may be shared by machines of several kinds.
 HOST_FLAGS = ("-std=c99", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion")
 _COMPILE_TIMEOUT_S = 300.0
-_TEMPLATES = (
-    "runtime/bnn.h",
-    "runtime/bnn.c",
-    "runtime/bnn_kernels.h",
-    "runtime/bnn_kernels.c",
-    "app/bnn_native.c",
-)
 
 
 def cache_folder() -> Path:
@@ -94,10 +91,10 @@ def compiler_version(*command: str) -> str:
     return version_of([*command, "--version"]) or "unknown"
 
 
-def native_sources(graph: Graph) -> dict[str, bytes]:
+def native_sources(graph: Graph, choice: KernelChoice = DEFAULT_CHOICE) -> dict[str, bytes]:
     """All C files of the native twin, by name."""
-    sources = model_sources(make_plan(graph))
-    return sources | {path.rpartition("/")[2]: template_bytes(path) for path in _TEMPLATES}
+    twin = {"bnn_native.c": template_bytes("app/bnn_native.c")}
+    return model_sources(make_plan(graph, choice)) | runtime_files() | twin
 
 
 def _suffix() -> str:
@@ -148,20 +145,28 @@ class NativeTwin:
 
     Args:
         graph: is planned, emitted and compiled.
+        sources: C files to compile instead, by name: those of a project of this graph.
+        choice: how kernels are chosen; that of the project.
 
     Raises:
         MissingDependencyError: no compiler.
         ToolchainError: the compiler failed.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        sources: Mapping[str, bytes] | None = None,
+        choice: KernelChoice = DEFAULT_CHOICE,
+    ) -> None:
         self.graph = graph
+        self.plan = make_plan(graph, choice)
         # Static memory belongs to a loaded library, so two twins of one graph share it.
-        self._lock = _lock_of(_compile(native_sources(graph)))
+        self._lock = _lock_of(_compile(native_sources(graph, choice) | dict(sources or {})))
         self._library = ctypes.CDLL(str(self._lock.path))
         self._words = [
             (index, step.name, step.sampled_words)
-            for index, step in enumerate(make_plan(graph).steps)
+            for index, step in enumerate(self.plan.steps)
             if step.sampled_words
         ]
 
@@ -212,6 +217,63 @@ class NativeTwin:
                 raise ToolchainError(f"the native twin returned error {error}", where=name)
             drawn[name] = words
         return drawn
+
+    def trace(self, image: npt.NDArray[np.uint8], seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+        """What every step gives for one image.
+
+        Args:
+            image: uint8, shape (H, W, C).
+            seed: of the drawn weights.
+
+        Returns:
+            for the last node of each step, in the order in which they run, its value
+            (H, W, C): bits as uint8 {0, 1}, pixels as uint8, integers as int64.  Values inside
+            a step (sums that a threshold takes at once) are never in memory.
+
+        Raises:
+            UsageError: an image of another shape.
+            ToolchainError: the C is not that of this graph.
+        """
+        plan = self.plan
+        checked_seeds(self.graph, image[np.newaxis], np.zeros((1, 1), dtype=np.uint64))
+        results = [step.result for step in plan.steps]
+        ranges = np.array([(r.offset, r.words) for r in results], dtype=np.uint32)
+        values = np.empty(sum(r.words for r in results), dtype=np.uint32)
+        logits = np.empty(self.graph.classes, dtype=np.int64)
+        pixels = np.ascontiguousarray(image)
+        with self._lock.lock:
+            error = self._library.bnn_native_trace(
+                ctypes.c_void_p(pixels.ctypes.data),
+                ctypes.c_uint64(seed),
+                ctypes.c_void_p(ranges.ctypes.data),
+                ctypes.c_uint(len(results)),
+                ctypes.c_uint32(plan.arena_words),
+                ctypes.c_void_p(values.ctypes.data),
+                ctypes.c_void_p(logits.ctypes.data),
+            )
+        if error:
+            raise ToolchainError(
+                f"the native twin returned error {error}: its C is not that of {self.graph.name}",
+                hint="export the project again",
+            )
+        specs = infer(self.graph)
+        pieces = np.split(values, np.cumsum(ranges[:-1, 1], dtype=np.int64))
+        traced = {
+            step.nodes[-1]: _value(words, specs[step.nodes[-1]])
+            for step, words in zip(plan.steps, pieces, strict=True)
+            if step.nodes and not step.logits
+        }
+        return traced | {self.graph.nodes[-1].name: logits.reshape(1, 1, -1)}
+
+
+def _value(words: npt.NDArray[np.uint32], spec: TensorSpec) -> npt.NDArray[Any]:
+    """Words of the arena as a value (H, W, C)."""
+    if spec.kind == "bit":
+        return unpack_bits(words.reshape(*spec.shape[:2], -1), spec.shape[2])
+    if spec.kind == "u8":
+        # Pixels lie byte by byte, whatever the machine's byte order.
+        return words.view(np.uint8)[: spec.size].reshape(spec.shape)
+    return words.view(np.int32).astype(np.int64).reshape(spec.shape)
 
 
 class _LibraryLock:

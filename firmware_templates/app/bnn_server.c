@@ -7,6 +7,12 @@
 #define WORDS(bytes) (((bytes) + 3u) / 4u)
 
 /*
+ * Loops over layers and classes read their count from bnn_model, not from the
+ * macros: compilers then unroll none of them, and the code has nearly the same
+ * size whatever the network.
+ */
+
+/*
  * Kernels read the image and write sampled words as 32-bit units.  A request
  * starts at the beginning of its buffer: 6 bytes of header and 2 of INFER
  * fields put the image at offset 8.  A reply starts two bytes in, which puts
@@ -131,7 +137,7 @@ static void answer_hello(const bnn_frame_t *request)
     }
     at += put_text(reply + at, bnn_port_board);
     at += put_text(reply + at, bnn_model.name);
-    for (size_t i = 0; i < (size_t)BNN_MODEL_LAYERS; i++) {
+    for (size_t i = 0; i < (size_t)bnn_model.n_layers; i++) {
         bnn_put_u32(reply + at, bnn_model.layers[i].sampled_words);
         at += 4u;
         at += put_text(reply + at, bnn_model.layers[i].name);
@@ -162,7 +168,7 @@ static int infer_once(const uint8_t *image, bool first, uint64_t seed, uint8_t *
     uint32_t ticks;
     int status;
 
-    for (size_t i = 0; i < (size_t)BNN_MODEL_LAYERS; i++) {
+    for (size_t i = 0; i < (size_t)bnn_model.n_layers; i++) {
         layer_ticks[i] = 0;
     }
     received = bnn_port_received();
@@ -177,7 +183,7 @@ static int infer_once(const uint8_t *image, bool first, uint64_t seed, uint8_t *
     }
     bnn_put_u32(at, ticks);
     at += 4;
-    for (unsigned i = 0; i < (unsigned)BNN_MODEL_CLASSES; i++) {
+    for (unsigned i = 0; i < (unsigned)bnn_model.classes; i++) {
         int64_t logit = bnn_logit(&context, i);
 
         if (BNN_MODEL_LOGIT_BYTES == 8) {
@@ -255,7 +261,7 @@ static void answer_counters(const bnn_frame_t *request)
     reply[1] = (uint8_t)(last_polluted ? BNN_FLAG_POLLUTED : 0);
     reply[2] = 0;
     reply[3] = 0;
-    for (size_t i = 0; i < (size_t)BNN_MODEL_LAYERS; i++) {
+    for (size_t i = 0; i < (size_t)bnn_model.n_layers; i++) {
         bnn_put_u32(reply + 4u + 4u * i, layer_ticks[i]);
     }
     send_reply(request, BNN_COUNTERS_REPLY);

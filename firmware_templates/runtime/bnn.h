@@ -64,7 +64,7 @@ typedef struct bnn_model {
     uint8_t generator;   /* enum bnn_generator */
     uint8_t planes;      /* k, 0 if nothing is drawn */
     uint8_t n_layers;
-    uint8_t first_drawn; /* first layer with drawn weights; n_layers if there is none */
+    uint8_t first_drawn; /* from this layer on, all may depend on draws; n_layers: none does */
     const bnn_layer_t *layers;
     uint32_t arena_words;
     bnn_draw_t draw; /* NULL if nothing is drawn */

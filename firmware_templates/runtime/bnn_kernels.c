@@ -1,17 +1,10 @@
-#include "bnn_kernels.h"
+/* Convolutions of signs with signs. */
+#include "bnn_internal.h"
 
-static uint32_t bnn_words(uint32_t channels)
-{
-    return (channels + 31u) / 32u;
-}
-
-static uint32_t bnn_popcount(uint32_t v)
-{
-    v -= (v >> 1) & 0x55555555u;
-    v = (v & 0x33333333u) + ((v >> 2) & 0x33333333u);
-    v = (v + (v >> 4)) & 0x0F0F0F0Fu;
-    return (v * 0x01010101u) >> 24;
-}
+#if defined(__thumb2__) && !defined(BNN_PORTABLE)
+#include "bnn_count_thumb2.h"
+#define BNN_THUMB2 1
+#endif
 
 /* Full adder on 32 lanes: *sum gets a + b + *sum, the carry is returned. */
 static inline uint32_t bnn_carry_save(uint32_t *sum, uint32_t a, uint32_t b)
@@ -43,11 +36,26 @@ static uint32_t bnn_mismatches(const uint32_t *a, const uint32_t *w, uint32_t n)
 {
     uint32_t ones = 0, twos = 0, fours = 0, eights = 0, total = 0;
 
+#ifdef BNN_THUMB2
+    if (n >= 16) {
+        const uint32_t sixteens = n / 16u;
+        uint32_t planes[4];
+        total = bnn_count_sixteens(a, w, sixteens, planes);
+        ones = planes[0];
+        twos = planes[1];
+        fours = planes[2];
+        eights = planes[3];
+        a += 16u * sixteens;
+        w += 16u * sixteens;
+        n %= 16u;
+    }
+#else
     for (; n >= 16; n -= 16, a += 16, w += 16) {
         const uint32_t e0 = bnn_eight(a, w, &ones, &twos, &fours);
         const uint32_t e1 = bnn_eight(a + 8, w + 8, &ones, &twos, &fours);
         total += bnn_popcount(bnn_carry_save(&eights, e0, e1));
     }
+#endif
     total *= 2;
     if (n >= 8) {
         total += bnn_popcount(bnn_eight(a, w, &ones, &twos, &fours));
@@ -63,66 +71,91 @@ static uint32_t bnn_mismatches(const uint32_t *a, const uint32_t *w, uint32_t n)
     return total;
 }
 
-/* The part of a window's rows (or columns) that lies inside the input: first <= i < last. */
-typedef struct bnn_span {
-    uint32_t first, last;
-} bnn_span_t;
-
-static bnn_span_t bnn_inside(uint32_t start, uint32_t pad, uint32_t kernel, uint32_t size)
+static uint32_t *bnn_zeros(uint32_t *to, uint32_t words)
 {
-    bnn_span_t span;
-    span.first = start < pad ? pad - start : 0;
-    span.last = size + pad - start < kernel ? size + pad - start : kernel;
-    return span;
+    for (; words > 0; words--) {
+        *to++ = 0;
+    }
+    return to;
+}
+
+static uint32_t *bnn_copy(uint32_t *to, const uint32_t *from, uint32_t words)
+{
+    for (; words > 0; words--) {
+        *to++ = *from++;
+    }
+    return to;
+}
+
+/* Copies count bits that begin at bit first of from, to the beginning of a word. */
+static uint32_t *bnn_extract(uint32_t *to, const uint32_t *from, uint32_t first, uint32_t count)
+{
+    const uint32_t shift = first % 32u;
+
+    from += first / 32u;
+    for (;; count -= 32u, from++) {
+        uint32_t word = from[0] >> shift;
+        /* The next word is read only where bits of it are wanted. */
+        if (shift != 0 && shift + count > 32u) {
+            word |= from[1] << (32u - shift);
+        }
+        if (count <= 32u) {
+            *to++ = word & 0xFFFFFFFFu >> (32u - count);
+            return to;
+        }
+        *to++ = word;
+    }
 }
 
 /*
- * Copies one window of packed bits; what lies in the padding becomes zero
- * words.  Returns the number of taps inside the input, in bits.
+ * Copies one window of the channels from first on, as many as a filter reads;
+ * what lies in the padding becomes zero words.  Returns the number of taps
+ * inside the input, in bits.
  */
 static int32_t bnn_gather(const bnn_shape_t *s, const uint32_t *in, uint32_t oy, uint32_t ox,
-                          uint32_t *window)
+                          uint32_t first, uint32_t inputs, uint32_t *window)
 {
-    const uint32_t words = bnn_words(s->in_c);
-    const bnn_span_t rows = bnn_inside(oy * s->stride_y, s->pad_y, s->kernel_h, s->in_h);
-    const bnn_span_t cols = bnn_inside(ox * s->stride_x, s->pad_x, s->kernel_w, s->in_w);
+    const uint32_t stored = bnn_words(s->in_c), words = bnn_words(inputs);
+    const bnn_window_t at = bnn_window(s, oy, ox);
+    const uint32_t inside = at.cols.last - at.cols.first;
+    const uint32_t step = s->dilation_x * stored;
 
     for (uint32_t ky = 0; ky < s->kernel_h; ky++) {
-        const int inside = ky >= rows.first && ky < rows.last;
-        for (uint32_t kx = 0; kx < s->kernel_w; kx++) {
-            if (inside && kx >= cols.first && kx < cols.last) {
-                const uint32_t y = oy * s->stride_y + ky - s->pad_y;
-                const uint32_t x = ox * s->stride_x + kx - s->pad_x;
-                const uint32_t *from = in + ((size_t)y * s->in_w + x) * words;
-                for (uint32_t i = 0; i < words; i++) {
-                    *window++ = from[i];
-                }
-            } else {
-                for (uint32_t i = 0; i < words; i++) {
-                    *window++ = 0;
-                }
+        if (ky < at.rows.first || ky >= at.rows.last || inside == 0) {
+            window = bnn_zeros(window, s->kernel_w * words);
+            continue;
+        }
+        const uint32_t *from = in + bnn_position(s, &at, ky, at.cols.first) * stored;
+        window = bnn_zeros(window, at.cols.first * words);
+        if (inputs != s->in_c) {
+            for (uint32_t i = 0; i < inside; i++) {
+                window = bnn_extract(window, from + i * step, first, inputs);
+            }
+        } else if (s->dilation_x == 1) {
+            window = bnn_copy(window, from, inside * words);
+        } else {
+            for (uint32_t i = 0; i < inside; i++) {
+                window = bnn_copy(window, from + i * step, words);
             }
         }
+        window = bnn_zeros(window, (s->kernel_w - at.cols.last) * words);
     }
-    return (int32_t)((rows.last - rows.first) * (cols.last - cols.first) * s->in_c);
+    return (int32_t)(bnn_taps(&at) * inputs);
 }
 
 /*
  * A zero word in the padding mismatches every set weight bit there.  Padding
  * stands for nothing at all, so these are counted to be taken off again.
  */
-static uint32_t bnn_padding_mismatches(const bnn_shape_t *s, const uint32_t *w, uint32_t oy,
-                                       uint32_t ox)
+static uint32_t bnn_padding_mismatches(const bnn_shape_t *s, const uint32_t *w, uint32_t words,
+                                       uint32_t oy, uint32_t ox)
 {
-    const uint32_t words = bnn_words(s->in_c);
-    const bnn_span_t rows = bnn_inside(oy * s->stride_y, s->pad_y, s->kernel_h, s->in_h);
-    const bnn_span_t cols = bnn_inside(ox * s->stride_x, s->pad_x, s->kernel_w, s->in_w);
+    const bnn_window_t at = bnn_window(s, oy, ox);
     uint32_t total = 0;
 
     for (uint32_t ky = 0; ky < s->kernel_h; ky++) {
-        const int inside = ky >= rows.first && ky < rows.last;
         for (uint32_t kx = 0; kx < s->kernel_w; kx++, w += words) {
-            if (!(inside && kx >= cols.first && kx < cols.last)) {
+            if (!bnn_is_inside(&at, ky, kx)) {
                 for (uint32_t i = 0; i < words; i++) {
                     total += bnn_popcount(w[i]);
                 }
@@ -132,123 +165,32 @@ static uint32_t bnn_padding_mismatches(const bnn_shape_t *s, const uint32_t *w, 
     return total;
 }
 
-/* n - 2 m over the taps inside the input. */
-static int32_t bnn_binary_sum(const bnn_shape_t *s, const uint32_t *window, const uint32_t *w,
-                              uint32_t words, int32_t taps, uint32_t oy, uint32_t ox)
-{
-    uint32_t mismatches = bnn_mismatches(window, w, words);
-
-    if (taps != (int32_t)((uint32_t)s->kernel_h * s->kernel_w * s->in_c)) {
-        mismatches -= bnn_padding_mismatches(s, w, oy, ox);
-    }
-    return taps - 2 * (int32_t)mismatches;
-}
-
-/* Stores the sum of one channel at one position; bit words must start out as zero. */
-static void bnn_store(const bnn_output_t *output, const bnn_shape_t *s, uint32_t *out,
-                      uint32_t position, uint32_t channel, int32_t sum)
-{
-    if (output->threshold != NULL) {
-        const uint32_t bit = (uint32_t)(sum >= output->threshold[channel]) << (channel % 32u);
-        out[position * bnn_words(s->out_c) + channel / 32u] |= bit;
-    } else {
-        const int32_t kept = output->relu && sum < 0 ? 0 : sum;
-        out[position * s->out_c + channel] = (uint32_t)kept;
-    }
-}
-
-static void bnn_clear(const bnn_output_t *output, const bnn_shape_t *s, uint32_t *out)
-{
-    if (output->threshold != NULL) {
-        const uint32_t count = (uint32_t)s->out_h * s->out_w * bnn_words(s->out_c);
-        for (uint32_t i = 0; i < count; i++) {
-            out[i] = 0;
-        }
-    }
-}
-
-/* Turns "sum >= threshold" into the direction that each channel wants. */
-static void bnn_flip(const bnn_output_t *output, const bnn_shape_t *s, uint32_t *out)
-{
-    if (output->threshold != NULL) {
-        const uint32_t words = bnn_words(s->out_c);
-        for (uint32_t position = 0; position < (uint32_t)s->out_h * s->out_w; position++) {
-            for (uint32_t i = 0; i < words; i++) {
-                *out++ ^= output->flip[i];
-            }
-        }
-    }
-}
-
-/*
- * Dot product of weights and pixels.  Eight taps a turn, as the loop itself
- * costs as much as a tap.
- */
-static int32_t bnn_dot_pixels(const int16_t *w, const uint8_t *pixels, uint32_t taps)
-{
-    int32_t sum = 0;
-
-    for (; taps >= 8; taps -= 8, w += 8, pixels += 8) {
-        sum += (int32_t)w[0] * pixels[0] + (int32_t)w[1] * pixels[1];
-        sum += (int32_t)w[2] * pixels[2] + (int32_t)w[3] * pixels[3];
-        sum += (int32_t)w[4] * pixels[4] + (int32_t)w[5] * pixels[5];
-        sum += (int32_t)w[6] * pixels[6] + (int32_t)w[7] * pixels[7];
-    }
-    for (; taps > 0; taps--) {
-        sum += (int32_t)*w++ * *pixels++;
-    }
-    return sum;
-}
-
-void bnn_conv_pixels(const bnn_conv_pixels_t *conv, const uint8_t *image, uint8_t *scratch,
-                     uint32_t *out)
-{
-    const bnn_shape_t *s = &conv->shape;
-    const uint32_t taps = (uint32_t)s->kernel_h * s->kernel_w * s->in_c;
-    uint32_t position = 0;
-
-    bnn_clear(&conv->output, s, out);
-    for (uint32_t oy = 0; oy < s->out_h; oy++) {
-        const bnn_span_t rows = bnn_inside(oy * s->stride_y, s->pad_y, s->kernel_h, s->in_h);
-        for (uint32_t ox = 0; ox < s->out_w; ox++, position++) {
-            const bnn_span_t cols = bnn_inside(ox * s->stride_x, s->pad_x, s->kernel_w, s->in_w);
-            uint8_t *pixel = scratch;
-            for (uint32_t ky = 0; ky < s->kernel_h; ky++) {
-                const int inside = ky >= rows.first && ky < rows.last;
-                for (uint32_t kx = 0; kx < s->kernel_w; kx++) {
-                    const int there = inside && kx >= cols.first && kx < cols.last;
-                    const uint32_t y = oy * s->stride_y + ky - s->pad_y;
-                    const uint32_t x = ox * s->stride_x + kx - s->pad_x;
-                    for (uint32_t c = 0; c < s->in_c; c++) {
-                        *pixel++ = there ? image[((size_t)y * s->in_w + x) * s->in_c + c] : 0;
-                    }
-                }
-            }
-            const int16_t *w = conv->weights;
-            for (uint32_t channel = 0; channel < s->out_c; channel++, w += taps) {
-                const int32_t sum = bnn_dot_pixels(w, scratch, taps);
-                bnn_store(&conv->output, s, out, position, channel, sum);
-            }
-        }
-    }
-    bnn_flip(&conv->output, s, out);
-}
-
 void bnn_conv_bits(const bnn_conv_bits_t *conv, const uint32_t *in, uint32_t *scratch,
                    uint32_t *out)
 {
     const bnn_shape_t *s = &conv->shape;
-    const uint32_t words = (uint32_t)s->kernel_h * s->kernel_w * bnn_words(s->in_c);
+    const uint32_t inputs = (uint32_t)s->in_c / s->groups;
+    const uint32_t filters = (uint32_t)s->out_c / s->groups;
+    const uint32_t kernel = (uint32_t)s->kernel_h * s->kernel_w;
+    const uint32_t words = kernel * bnn_words(inputs);
+    const int32_t all = (int32_t)(kernel * inputs);
     uint32_t position = 0;
 
     bnn_clear(&conv->output, s, out);
     for (uint32_t oy = 0; oy < s->out_h; oy++) {
         for (uint32_t ox = 0; ox < s->out_w; ox++, position++) {
-            const int32_t taps = bnn_gather(s, in, oy, ox, scratch);
             const uint32_t *w = conv->weights;
-            for (uint32_t channel = 0; channel < s->out_c; channel++, w += words) {
-                const int32_t sum = bnn_binary_sum(s, scratch, w, words, taps, oy, ox);
-                bnn_store(&conv->output, s, out, position, channel, sum);
+            uint32_t channel = 0;
+            for (uint32_t group = 0; group < s->groups; group++) {
+                const int32_t taps = bnn_gather(s, in, oy, ox, group * inputs, inputs, scratch);
+                for (uint32_t filter = 0; filter < filters; filter++, channel++, w += words) {
+                    uint32_t mismatches = bnn_mismatches(scratch, w, words);
+                    if (taps != all) {
+                        mismatches -= bnn_padding_mismatches(s, w, bnn_words(inputs), oy, ox);
+                    }
+                    const int32_t sum = taps - 2 * (int32_t)mismatches;
+                    bnn_store(&conv->output, s, out, position, channel, sum);
+                }
             }
         }
     }
@@ -259,33 +201,38 @@ void bnn_conv_drawn(const bnn_conv_bits_t *conv, const uint32_t *in, uint32_t *s
                     uint32_t *out, bnn_rng_t *rng, bnn_draw_t draw, unsigned planes)
 {
     const bnn_shape_t *s = &conv->shape;
-    const uint32_t words = (uint32_t)s->kernel_h * s->kernel_w * bnn_words(s->in_c);
+    const uint32_t inputs = (uint32_t)s->in_c / s->groups;
+    const uint32_t filters = (uint32_t)s->out_c / s->groups;
+    const uint32_t kernel = (uint32_t)s->kernel_h * s->kernel_w;
+    const uint32_t words = kernel * bnn_words(inputs);
     uint32_t *const drawn = scratch;
     uint32_t *const windows = scratch + words;
     const uint32_t *weights = conv->weights;
 
     /* Filters are the outer loop, as each is drawn once and met by every position. */
     bnn_clear(&conv->output, s, out);
-    uint32_t position = 0;
-    for (uint32_t oy = 0; oy < s->out_h; oy++) {
-        for (uint32_t ox = 0; ox < s->out_w; ox++, position++) {
-            (void)bnn_gather(s, in, oy, ox, windows + (size_t)position * words);
-        }
-    }
     for (uint32_t channel = 0; channel < s->out_c; channel++) {
+        if (channel % filters == 0) {
+            uint32_t *window = windows;
+            for (uint32_t oy = 0; oy < s->out_h; oy++) {
+                for (uint32_t ox = 0; ox < s->out_w; ox++, window += words) {
+                    (void)bnn_gather(s, in, oy, ox, channel / filters * inputs, inputs, window);
+                }
+            }
+        }
         draw(rng, weights, planes, drawn, words);
         weights += (size_t)words * planes;
-        position = 0;
+        const uint32_t *window = windows;
+        uint32_t position = 0;
         for (uint32_t oy = 0; oy < s->out_h; oy++) {
-            const bnn_span_t rows = bnn_inside(oy * s->stride_y, s->pad_y, s->kernel_h, s->in_h);
-            for (uint32_t ox = 0; ox < s->out_w; ox++, position++) {
-                const bnn_span_t cols =
-                    bnn_inside(ox * s->stride_x, s->pad_x, s->kernel_w, s->in_w);
-                const uint32_t taps =
-                    (rows.last - rows.first) * (cols.last - cols.first) * s->in_c;
-                const uint32_t *window = windows + (size_t)position * words;
-                const int32_t sum =
-                    bnn_binary_sum(s, window, drawn, words, (int32_t)taps, oy, ox);
+            for (uint32_t ox = 0; ox < s->out_w; ox++, position++, window += words) {
+                const bnn_window_t at = bnn_window(s, oy, ox);
+                const uint32_t taps = bnn_taps(&at);
+                uint32_t mismatches = bnn_mismatches(window, drawn, words);
+                if (taps != kernel) {
+                    mismatches -= bnn_padding_mismatches(s, drawn, bnn_words(inputs), oy, ox);
+                }
+                const int32_t sum = (int32_t)(taps * inputs) - 2 * (int32_t)mismatches;
                 bnn_store(&conv->output, s, out, position, channel, sum);
             }
         }
@@ -293,34 +240,64 @@ void bnn_conv_drawn(const bnn_conv_bits_t *conv, const uint32_t *in, uint32_t *s
     bnn_flip(&conv->output, s, out);
 }
 
-static void bnn_store_logit(uint32_t *logits, uint32_t index, int64_t value)
+/* Adds 2 to the count in those lanes whose bit in carry is set: a ripple through the planes. */
+static inline void bnn_count_two(uint32_t *count, uint32_t planes, uint32_t carry)
 {
-    logits[2 * index] = (uint32_t)value;
-    logits[2 * index + 1] = (uint32_t)((uint64_t)value >> 32);
-}
-
-void bnn_dense_i32(const bnn_dense_t *dense, const uint32_t *in, uint32_t *logits)
-{
-    const int16_t *w = dense->weights;
-
-    for (uint32_t o = 0; o < dense->outputs; o++, w += dense->inputs) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < dense->inputs; i++) {
-            sum += w[i] * (int32_t)in[i];
-        }
-        bnn_store_logit(logits, o, sum);
+    for (uint32_t i = 1; i < planes; i++) {
+        const uint32_t next = count[i] & carry;
+        count[i] ^= carry;
+        carry = next;
     }
 }
 
-void bnn_dense_i64(const bnn_dense_t *dense, const uint32_t *in, uint32_t *logits)
+/* Lanes whose count is at most the limit. */
+static inline uint32_t bnn_at_most(const uint32_t *count, const uint32_t *limit, uint32_t planes)
 {
-    const int16_t *w = dense->weights;
+    uint32_t above = 0, equal = 0xFFFFFFFFu;
 
-    for (uint32_t o = 0; o < dense->outputs; o++, w += dense->inputs) {
-        int64_t sum = 0;
-        for (uint32_t i = 0; i < dense->inputs; i++) {
-            sum += (int64_t)w[i] * (int32_t)in[i];
+    for (uint32_t i = planes; i-- > 0;) {
+        above |= equal & count[i] & ~limit[i];
+        equal &= ~(count[i] ^ limit[i]);
+    }
+    return ~above;
+}
+
+void bnn_conv_lanes(const bnn_conv_lanes_t *conv, const uint32_t *in, uint32_t *out)
+{
+    const bnn_shape_t *s = &conv->shape;
+    const uint32_t words = bnn_words(s->in_c), planes = conv->planes;
+    const uint32_t kernel = (uint32_t)s->kernel_h * s->kernel_w;
+    uint32_t count[BNN_LANE_PLANES];
+
+    for (uint32_t oy = 0; oy < s->out_h; oy++) {
+        for (uint32_t ox = 0; ox < s->out_w; ox++) {
+            const bnn_window_t at = bnn_window(s, oy, ox);
+            const uint32_t outside = kernel - bnn_taps(&at);
+            for (uint32_t i = 0; i < words; i++) {
+                for (uint32_t j = 0; j < planes; j++) {
+                    count[j] = (outside >> j & 1u) != 0 ? 0xFFFFFFFFu : 0;
+                }
+                for (uint32_t ky = at.rows.first; ky < at.rows.last; ky++) {
+                    for (uint32_t kx = at.cols.first; kx < at.cols.last; kx++) {
+                        const uint32_t w = conv->weights[(ky * s->kernel_w + kx) * words + i];
+                        const uint32_t a = in[bnn_position(s, &at, ky, kx) * words + i];
+                        bnn_count_two(count, planes, a ^ w);
+                    }
+                }
+                if (conv->limit != NULL) {
+                    const uint32_t bits = bnn_at_most(count, conv->limit + i * planes, planes);
+                    *out++ = conv->flip != NULL ? bits ^ conv->flip[i] : bits;
+                    continue;
+                }
+                for (uint32_t lane = 0; lane < 32u && 32u * i + lane < s->out_c; lane++) {
+                    uint32_t total = 0;
+                    for (uint32_t j = 0; j < planes; j++) {
+                        total |= (count[j] >> lane & 1u) << j;
+                    }
+                    const int32_t sum = (int32_t)kernel - (int32_t)total;
+                    *out++ = conv->relu && sum < 0 ? 0 : (uint32_t)sum;
+                }
+            }
         }
-        bnn_store_logit(logits, o, sum);
     }
 }

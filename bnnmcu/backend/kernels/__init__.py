@@ -1,0 +1,85 @@
+"""Which kernels can compute which kind of node.
+
+One file a family of nodes.  Every node has a plain kernel: the first of its
+``CANDIDATES`` that applies; those for special cases come before the general one,
+which always applies.  Besides, ``OFFERS`` has the fast kernels, of which each
+gives every variant that could compute a site, with the work it would be; the
+plan chooses (:mod:`bnnmcu.backend.choice`).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from bnnmcu.backend.kernels import classes, convs, dense, drawn, first, pools, single, values
+from bnnmcu.backend.kernels.base import Candidate, Kernel, Offer, Option, Site
+from bnnmcu.errors import UnsupportedModelError
+from bnnmcu.graph import BinaryConv, Conv, Dense, Node, StochasticConv, TensorSpec
+from bnnmcu.packing import words_for
+
+__all__ = ["CANDIDATES", "OFFERS", "options", "plain_option"]
+
+#: Kind of node to its plain kernels, in the order of preference.
+CANDIDATES: dict[type[Node], tuple[Candidate, ...]] = {
+    **convs.CANDIDATES,
+    **values.CANDIDATES,
+    **pools.CANDIDATES,
+    **dense.CANDIDATES,
+}
+
+#: The modules with fast kernels, each with its own OFFERS.
+_FAST: tuple[dict[type[Node], tuple[Offer, ...]], ...] = (
+    classes.OFFERS,
+    single.OFFERS,
+    drawn.OFFERS,
+    first.OFFERS,
+)
+
+#: Kind of node to its fast kernels.
+OFFERS: dict[type[Node], tuple[Offer, ...]] = {
+    kind: tuple(offer for offers in _FAST for offer in offers.get(kind, ())) for kind in CANDIDATES
+}
+
+
+def _plain(site: Site) -> Kernel:
+    for candidate in CANDIDATES.get(type(site.node), ()):
+        kernel = candidate(site)
+        if kernel is not None:
+            return kernel
+    raise UnsupportedModelError(
+        f"there is no kernel for {type(site.node).__name__}", where=site.node.name
+    )
+
+
+def plain_option(kernel: Kernel, out: TensorSpec, node: Node | None = None) -> Option:
+    """A plain kernel with the work it is."""
+    positions = prod(out.shape[:2])
+    if isinstance(node, BinaryConv | StochasticConv) and kernel.struct == "bnn_conv_bits_t":
+        outputs, kh, kw, inputs = node.weights.shape
+        sums = positions * outputs
+        work = {"call": 1.0, "word": float(sums * kh * kw * words_for(inputs)), "sum": float(sums)}
+        if not kernel.planes:
+            return Option("bits", kernel, work)
+        return Option(
+            "drawn", kernel, {**work, "draw": float(kernel.sampled_words * kernel.planes)}
+        )
+    if isinstance(node, BinaryConv):
+        return Option("lanes", kernel, {"call": 1.0, "step": kernel.macs / 32})
+    if isinstance(node, Conv):
+        sums = positions * len(node.weights)
+        return Option("integer", kernel, {"call": 1.0, "mac": kernel.macs, "sum": sums})
+    if isinstance(node, Dense):
+        unit = "sign" if kernel.function == "bnn_dense_bits" else "mac"
+        return Option("dense", kernel, {"call": 1.0, unit: kernel.macs})
+    return Option("plain", kernel, {"call": 1.0, "value": out.size})
+
+
+def options(site: Site) -> tuple[Option, ...]:
+    """Every kernel for a site; the plain one first.
+
+    Raises:
+        UnsupportedModelError: no kernel is known for this kind of node.
+    """
+    plain = plain_option(_plain(site), site.out, site.node)
+    offers = OFFERS.get(type(site.node), ())
+    return (plain, *(option for offer in offers for option in offer(site)))
