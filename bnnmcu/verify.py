@@ -42,7 +42,7 @@ class Verification:
         logits: logits compared; ``differing_logits`` of them differed.
         draws: for how many seeds the drawn weights were compared.
         drawn_words: words of drawn weights compared.
-        correct: share of right labels, mean over draws: a sanity check.
+        correct: share of right labels, mean over draws: a sanity check; None without labels.
         differences: the first few differing answers.
     """
 
@@ -56,7 +56,7 @@ class Verification:
     draws: int
     drawn_words: int
     differing_words: int
-    correct: float
+    correct: float | None
     differences: tuple[Difference, ...]
 
     @property
@@ -146,7 +146,7 @@ def verify(
         draws=draws,
         drawn_words=words,
         differing_words=differing_words,
-        correct=right / total,
+        correct=right / total if data.labelled else None,
         differences=tuple(listed),
     )
 
@@ -161,13 +161,14 @@ def _compare_draws(
     """Words of drawn weights compared, and how many differed."""
     if not draws:
         return 0, 0
-    layers = {layer.name: index for index, layer in enumerate(device.info.layers)}
+    # Paired by order: the device may have shortened a name.
+    layers = [index for index, layer in enumerate(device.info.layers) if layer.sampled_words]
     chosen = draw_seeds(seed, 0, draws, 1)[:, 0]
     expected = sampled_words(graph, chosen)
     words = differing = 0
     for i, value in enumerate(chosen):
-        for name, drawn in expected.items():
-            answered = device.sample(layers[name], int(value), drawn.shape[1])
+        for layer, drawn in zip(layers, expected.values(), strict=True):
+            answered = device.sample(layer, int(value), drawn.shape[1])
             words += answered.size
             differing += int((answered != drawn[i]).sum())
         if progress:

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bnnmcu.attack.config import AttackConfig, CampaignConfig, Crafted, FgsmConfig
+from bnnmcu.attack.config import AttackConfig, CampaignConfig, Crafted
+from bnnmcu.attack.craft import craft, make_twin
 from bnnmcu.attack.oracle import Answer, Oracle
 from bnnmcu.attack.seeds import crafting_seed, evaluation_seeds
 from bnnmcu.attack.store import Example, Store
 from bnnmcu.data import Dataset
-from bnnmcu.errors import LinkError, MissingDependencyError, StoreError, UsageError
+from bnnmcu.errors import LinkError, StoreError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, save_graph_bytes
 
@@ -219,28 +220,16 @@ class Campaign:
         return crafting_seed(self._config.seed, attack.kind, attack.levels, chunk)
 
     def _twin(self) -> IntegerTwin:
-        try:
-            from bnnmcu.attack.twin import IntegerTwin
-        except ImportError as error:
-            raise MissingDependencyError(
-                "crafting adversarial images needs torch", hint="pip install 'bnnmcu[attack]'"
-            ) from error
         if self._shared_twin is None:
-            self._shared_twin = IntegerTwin(self._graph)
+            self._shared_twin = make_twin(self._graph)
         return self._shared_twin
 
     def _run_attack(
         self, twin: IntegerTwin, attack: AttackConfig, chunk: int, wanted: range
     ) -> Crafted:
-        from bnnmcu.attack.fgsm import fgsm
-        from bnnmcu.attack.pgd import pgd
-
         part = slice(wanted.start, wanted.stop)
         images, labels = self._dataset.images[part], self._dataset.labels[part]
-        seed = self._crafting_seed(attack, chunk)
-        if isinstance(attack, FgsmConfig):
-            return fgsm(twin, images, labels, attack=attack, seed=seed)
-        return pgd(twin, images, labels, attack=attack, seed=seed)
+        return craft(twin, attack, images, labels, self._crafting_seed(attack, chunk))
 
     def _ask(self, name: str, levels: int, report: Callable[[Progress], None]) -> None:
         count = len(self._dataset)

@@ -130,6 +130,8 @@ def prepare(
         )
     if len(images) == 0:
         raise UsageError("no images to attack")
+    if twin.graph.classes < 2:
+        raise UsageError(f"{twin.graph.name} has one class: there is no other label to reach")
     for name, given in (("labels", labels), ("targets", targets)):
         if given is None:
             continue

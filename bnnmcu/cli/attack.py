@@ -123,7 +123,7 @@ def command(
     from bnnmcu.errors import UsageError
     from bnnmcu.target import TargetOptions, open_target
 
-    loaded, images = project_and_images(project, data, count)
+    loaded, images = project_and_images(project, data, count, labels=True)
     warn_if_seen(loaded.training, images)
     common: dict[str, Any] = {"eot_draws": eot if loaded.graph.stochastic else 1}
     common |= {

@@ -20,11 +20,15 @@ __all__ = ["command"]
 @click.command("bench")
 @project_argument
 @click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--data", default="digits", show_default=True, help="As for 'evaluate'.")
+@click.option(
+    "--data", help="As for 'evaluate', or 'noise'; default: digits where the network takes them."
+)
 @seed_option
 @target_options
 @json_option
-def command(project: Path, count: int, data: str, seed: int, as_json: bool, **target: Any) -> None:
+def command(
+    project: Path, count: int, data: str | None, seed: int, as_json: bool, **target: Any
+) -> None:
     """Count instructions or cycles on the board, layer by layer.
 
     An emulator counts instructions, exactly; only a real board measures
@@ -34,21 +38,25 @@ def command(project: Path, count: int, data: str, seed: int, as_json: bool, **ta
     Example:
       bnnmcu bench s64 --emulate qemu --json
     """
-    from bnnmcu.backend.plan import make_plan
     from bnnmcu.bench import bench
     from bnnmcu.target import TargetOptions, open_target
 
     loaded, images = project_and_images(project, data, count)
     with open_target(loaded, TargetOptions(**target, count=True), note) as board:
-        report = bench(make_plan(loaded.graph), board, images, seed=seed)
+        report = bench(loaded.plan, board, images, seed=seed)
+        build = board.build
+    predicted = None if build is None else loaded.predicted(build.toolchain)
+    bound = None if build is None or build.stack_bound is None else build.stack_bound.bytes
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | {"predicted": predicted, "stack_bound": bound})
         return
-    print_bench(report)
+    print_bench(report, predicted, bound)
 
 
-def print_bench(report: BenchReport) -> None:
-    """The table of a bench run."""
+def print_bench(
+    report: BenchReport, predicted: dict[str, Any] | None = None, stack_bound: int | None = None
+) -> None:
+    """The table of a bench run, with what was said about memory before."""
     unit = report.unit.replace("_", " ")
     rows = [
         [layer.name, layer.kernel, f"{layer.macs:,}", f"{layer.ticks:,}", f"{layer.bytes:,}"]
@@ -68,8 +76,13 @@ def print_bench(report: BenchReport) -> None:
         facts.append(f"{report.milliseconds:.2f} ms measured at {report.clock_hz / 1e6:.0f} MHz")
     if report.flash is not None and report.ram is not None:
         facts.append(f"flash {report.flash:,}, RAM {report.ram:,} bytes ({report.toolchain})")
+    if predicted is not None:
+        facts.append(
+            f"predicted {predicted['flash']:,} and {predicted['ram']:,} ({predicted['compiler']})"
+        )
     if report.stack is not None:
-        facts.append(f"deepest stack {report.stack:,} bytes")
+        at_most = "" if stack_bound is None else f", {stack_bound:,} at most"
+        facts.append(f"deepest stack {report.stack:,} bytes{at_most}")
     print_table(
         f"{report.model} on {report.target}",
         ["layer", "kernel", "MACs", unit, "tables, bytes"],

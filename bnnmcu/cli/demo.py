@@ -57,19 +57,25 @@ def command(output: Path, emulate: str, as_json: bool) -> None:
     Example:
       bnnmcu demo
     """
+    from bnnmcu.backend.choice import KernelChoice
     from bnnmcu.backend.project import load_project, write_project
     from bnnmcu.boards import all_boards, load_board
-    from bnnmcu.frontend.paper import to_graph
-    from bnnmcu.modelfile import read_model
+    from bnnmcu.compiler import read_source
+    from bnnmcu.passes import lower
     from bnnmcu.resources import model_path
 
     started = time.monotonic()
     with model_path("s64.pt") as path:
-        source = read_model(path)
-    graph = to_graph(source)
+        source = read_source(path)
+    graph = lower(source.network).graph
     folder = output / "s64"
     write_project(
-        graph, load_board(_BOARD), folder, boards=all_boards(), training=source.manifest["training"]
+        graph,
+        load_board(_BOARD),
+        folder,
+        boards=all_boards(),
+        training=source.training,
+        choice=KernelChoice(),
     )
     project = load_project(folder)
     note(f"1. exported S64 for {project.board.title} to {folder}")
@@ -95,7 +101,6 @@ def _on_the_board(
     project: Project, emulate: str, output: Path
 ) -> tuple[Verification, Summary, BenchReport]:
     """Everything that happens over the serial port."""
-    from bnnmcu.backend.plan import make_plan
     from bnnmcu.bench import bench
     from bnnmcu.data import load_digits
     from bnnmcu.target import TargetOptions, build_for_emulation, open_target
@@ -141,7 +146,7 @@ def _on_the_board(
         results = session(TargetOptions(emulate=kind), kind)
     # Counted apart, since unicorn is slow while it counts.
     with open_target(project, TargetOptions(emulate=kind, count=True), lambda line: None) as board:
-        report = bench(make_plan(project.graph), board, digits.stratified(1), seed=_SEED)
+        report = bench(project.plan, board, digits.stratified(1), seed=_SEED)
     return *results, report
 
 

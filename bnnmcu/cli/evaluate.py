@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from bnnmcu.cli.inputs import open_project, warn_if_seen
-from bnnmcu.cli.options import json_option, quantization_options, seed_option
+from bnnmcu.cli.inputs import warn_if_seen
+from bnnmcu.cli.models import read_any
+from bnnmcu.cli.options import json_option, pixel_options, quantization_options, seed_option
 from bnnmcu.cli.output import print_json, print_table, progress_bar
 
 __all__ = ["command"]
@@ -32,6 +33,7 @@ __all__ = ["command"]
 )
 @seed_option
 @quantization_options
+@pixel_options
 @json_option
 def command(
     model: Path,
@@ -40,12 +42,15 @@ def command(
     draws: int,
     seed: int,
     as_json: bool,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     **quantization: Any,
 ) -> None:
     """Measure the error of the integer network on a data set.
 
-    MODEL is a model file, or a project of 'bnnmcu export' (whose quantisation
-    then counts).  Runs the generated C on this machine: the same bits as on
+    MODEL is a model file (.pt, .safetensors, .onnx), or a project of 'bnnmcu
+    export' (whose quantisation then counts).  A calibrated first layer is
+    calibrated on the same data.  Runs the generated C on this machine: the same bits as on
     the board.
 
     \b
@@ -54,22 +59,12 @@ def command(
     """
     from bnnmcu.data import load_dataset
     from bnnmcu.evaluate import evaluate
-    from bnnmcu.graph import Graph
 
-    graph: Graph
-    if model.is_dir():
-        project = open_project(model)
-        graph, training = project.graph, project.training
-    else:
-        from bnnmcu.frontend.paper import Quantization, to_graph
-        from bnnmcu.modelfile import read_model
-
-        source = read_model(model)
-        graph = to_graph(source, Quantization(**quantization))
-        training = source.manifest.get("training", {})
+    given = read_any(model, quantization, mean=mean, std=std, data=data)
+    graph = given.graph
     images = load_dataset(data)
     images.check_suits(graph.name, graph.input_shape, graph.classes)
-    warn_if_seen(training if isinstance(training, dict) else {}, images)
+    warn_if_seen(given.training, images)
     if count is not None:
         images = images.stratified(count)
     with progress_bar() as bar:

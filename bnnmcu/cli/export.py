@@ -3,66 +3,154 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from bnnmcu.cli.options import json_option, quantization_options
+from bnnmcu.cli.models import compile_model
+from bnnmcu.cli.options import (
+    json_option,
+    kernel_options,
+    pixel_options,
+    quantization_options,
+)
 from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.errors import UsageError
 
 if TYPE_CHECKING:
+    from bnnmcu.backend.choice import KernelChoice
     from bnnmcu.backend.memory import Memory
     from bnnmcu.backend.plan import Plan
     from bnnmcu.boards import Board
+    from bnnmcu.graph import Graph
 
 __all__ = ["command"]
+
+_COLUMNS = ("layer", "kernel", "MACs", "flash, bytes", "RAM, bytes")
 
 
 @click.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--board", "board_name", required=True, help="Name of a board, or a .toml file.")
+@click.option("--board", "board_name", help="Name of a board, or a .toml file; for a firmware.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder; default: MODEL-BOARD."
+    "--format",
+    "product",
+    type=click.Choice(["firmware", "library"]),
+    default="firmware",
+    show_default=True,
+    help="A firmware for a board, or a C library for any firmware.",
+)
+@click.option("--prefix", help="Makes a library's names bnn_PREFIX_..., for several in a firmware.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder; default: MODEL-BOARD or MODEL-library.",
 )
 @click.option("--force", is_flag=True, help="Replace generated files even if they were edited.")
+@click.option("--data", help="Images for --first-layer calibrated; as for 'evaluate'.")
+@kernel_options
 @quantization_options
+@pixel_options
 @json_option
 def command(
+    model: Path,
+    board_name: str | None,
+    product: str,
+    prefix: str | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    data: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    optimize: Literal["speed", "balanced", "size"],
+    **quantization: Any,
+) -> None:
+    """Turn a trained model into a PlatformIO project, or into a C library.
+
+    MODEL is a model file: .pt or .safetensors of 'bnnmcu train' or
+    bnnmcu.save, or .onnx of Brevitas.  Prints, for each layer,
+    multiply-accumulates, flash and RAM, and refuses what the board cannot hold.
+
+    \b
+    Example:
+      bnnmcu export examples/models/s64.pt --board nucleo_f446 -o s64
+      bnnmcu export examples/models/s64.pt --format library --prefix digits -o digits
+    """
+    from bnnmcu.backend.choice import KernelChoice
+
+    _check_options(board_name, product, prefix)
+    if data is not None and quantization["first_layer"] != "calibrated":
+        raise UsageError(
+            "only a calibrated first layer looks at images",
+            where="--data",
+            hint="add --first-layer calibrated, or leave it out",
+        )
+    choice = KernelChoice(optimize)
+    reading = {"quantization": quantization, "mean": mean, "std": std, "data": data}
+    if product == "library":
+        _export_library(model, prefix, output, force, as_json, choice, reading)
+    else:
+        assert board_name is not None
+        _export_firmware(model, board_name, output, force, as_json, choice, reading)
+
+
+def _check_options(board_name: str | None, product: str, prefix: str | None) -> None:
+    if product == "library" and board_name is not None:
+        raise UsageError(
+            "a library is for no board in particular",
+            where="--board",
+            hint="leave out --board, or --format library",
+        )
+    if product == "firmware" and board_name is None:
+        raise UsageError(
+            "a firmware is for one board",
+            where="--board",
+            hint="choose one of 'bnnmcu boards', or add --format library for C without a board",
+        )
+    if product == "firmware" and prefix is not None:
+        raise UsageError(
+            "only a library's names take a prefix", where="--prefix", hint="add --format library"
+        )
+
+
+def _read(model: Path, reading: dict[str, Any]) -> tuple[Graph, dict[str, Any] | None]:
+    """The integer network, and how it was trained as far as the file says."""
+    given = compile_model(model, **reading)
+    assert given.lowering is not None
+    for item in given.lowering.notes:
+        note(f"{item.where}: {item.text}")
+    return given.graph, given.training or None
+
+
+def _export_firmware(
     model: Path,
     board_name: str,
     output: Path | None,
     force: bool,
     as_json: bool,
-    **quantization: Any,
+    choice: KernelChoice,
+    reading: dict[str, Any],
 ) -> None:
-    """Turn a trained model into a PlatformIO project.
-
-    MODEL is a .pt or .safetensors file of 'bnnmcu train'.  Prints, for each
-    layer, multiply-accumulates, flash and RAM, and refuses what the board
-    cannot hold.
-
-    \b
-    Example:
-      bnnmcu export examples/models/s64.pt --board nucleo_f446 -o s64
-    """
     from bnnmcu.backend.project import write_project
     from bnnmcu.boards import all_boards, load_board
-    from bnnmcu.frontend.paper import Quantization, to_graph
-    from bnnmcu.modelfile import read_model
 
     board = load_board(board_name)
-    source = read_model(model)
-    graph = to_graph(source, Quantization(**quantization))
+    graph, training = _read(model, reading)
     folder = output or Path(f"{model.stem}-{board.name}")
-    training = source.manifest.get("training")
     plan, memory = write_project(
         graph,
         board,
         folder,
         boards=all_boards(),
         force=force,
-        training=training if isinstance(training, dict) else None,
+        training=training,
+        choice=choice,
     )
+    # The project is the same on every machine; what is shown is for the compiler here.
+    here = memory.by(_compiler_here())
+    memory = here if here.fits else memory
     if as_json:
         print_json(_as_dict(plan, memory, board, folder))
         return
@@ -70,27 +158,90 @@ def command(
     note(f"written to {folder}; next: bnnmcu verify {folder} --emulate")
 
 
-def _as_dict(plan: Plan, memory: Memory, board: Board, folder: Path) -> dict[str, Any]:
+def _compiler_here() -> str:
+    """The compiler that builds a firmware on this machine, as far as sizes go."""
+    from bnnmcu.errors import MissingDependencyError
+    from bnnmcu.toolchain.detect import default_toolchain
+
+    try:
+        found = default_toolchain()
+    except MissingDependencyError:
+        found = "platformio"
+    # PlatformIO brings a gcc.
+    return "gcc" if found == "platformio" else found
+
+
+def _export_library(
+    model: Path,
+    prefix: str | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    choice: KernelChoice,
+    reading: dict[str, Any],
+) -> None:
+    from bnnmcu.backend.library import write_library
+
+    graph, training = _read(model, reading)
+    folder = output or Path(f"{model.stem}-library")
+    plan = write_library(
+        graph, folder, prefix=prefix, force=force, training=training, choice=choice
+    )
+    if as_json:
+        arena = 4 * plan.arena_words
+        total = {"macs": plan.macs, "tables": plan.flash_bytes, "arena": arena}
+        print_json(_network(plan, folder) | {"prefix": prefix, "total": total})
+        return
+    print_table(
+        f"{graph.name} as a library",
+        _COLUMNS,
+        _layer_rows(plan, plan.flash_bytes, 4 * plan.arena_words),
+        caption="Tables and arena are exact; layers share the arena. Code and a context of a few "
+        "dozen bytes come on top: size them with your compiler.",
+        text_columns=2,
+        last_is_total=True,
+    )
+    note(f"written to {folder}; next: {folder / 'README.md'}")
+
+
+def _network(plan: Plan, folder: Path) -> dict[str, Any]:
     from bnnmcu.graphfile import graph_sha256
 
     return {
         "folder": str(folder),
-        "board": board.name,
         "model": plan.graph.name,
         "sha256": graph_sha256(plan.graph).hex(),
+        "choice": plan.choice.to_dict(),
         "layers": [
             {
                 "name": step.name,
                 "kernel": step.kernel,
+                "option": step.option,
                 "macs": step.macs,
                 "flash": step.flash_bytes,
                 "ram": step.ram_bytes,
+                "alternatives": step.report(),
             }
             for step in plan.steps
         ],
+    }
+
+
+def _as_dict(plan: Plan, memory: Memory, board: Board, folder: Path) -> dict[str, Any]:
+    return _network(plan, folder) | {
+        "board": board.name,
         "total": {"macs": plan.macs, "flash": memory.flash, "ram": memory.ram},
         "memory": memory.to_dict(),
     }
+
+
+def _layer_rows(plan: Plan, tables: int, arena: int) -> list[list[str]]:
+    """One row a layer, and their sum."""
+    rows = [
+        [step.name, step.option, f"{step.macs:,}", f"{step.flash_bytes:,}", f"{step.ram_bytes:,}"]
+        for step in plan.steps
+    ]
+    return [*rows, ["all layers", "", f"{plan.macs:,}", f"{tables:,}", f"{arena:,}"]]
 
 
 def _share(used: int, there: int) -> str:
@@ -98,15 +249,11 @@ def _share(used: int, there: int) -> str:
 
 
 def _print(plan: Plan, memory: Memory, board: Board) -> None:
-    rows = [
-        [step.name, step.kernel, f"{step.macs:,}", f"{step.flash_bytes:,}", f"{step.ram_bytes:,}"]
-        for step in plan.steps
-    ]
-    rows.append(["all layers", "", f"{plan.macs:,}", f"{memory.tables:,}", f"{memory.arena:,}"])
+    rows = _layer_rows(plan, memory.tables, memory.arena)
     rows.append(
         ["protocol buffers, stack, variables", "", "", "", f"{memory.ram - memory.arena:,}"]
     )
-    rows.append(["code (allowance)", "", "", f"{memory.code:,}", ""])
+    rows.append([f"code by {_compiler(memory)}", "", "", f"{memory.code:,}", ""])
     rows.append(
         [
             f"total, share of {board.name}",
@@ -118,10 +265,21 @@ def _print(plan: Plan, memory: Memory, board: Board) -> None:
     )
     print_table(
         f"{plan.graph.name} on {board.title}",
-        ["layer", "kernel", "MACs", "flash, bytes", "RAM, bytes"],
+        _COLUMNS,
         rows,
-        caption="Tables and arena are exact; layers share the arena. "
-        "The linker reports the rest: bnnmcu build.",
+        caption="Tables and arena are exact; layers share the arena. Code as measured of that "
+        f"compiler{''.join(map(_other, memory.others))}. 'bnnmcu build' compares.",
         text_columns=2,
         last_is_total=True,
     )
+    if memory.unmeasured:
+        note(f"no size is known of {', '.join(memory.unmeasured)}: an allowance stands for it")
+
+
+def _compiler(memory: Memory) -> str:
+    return f"{memory.toolchain} {memory.compiler}"
+
+
+def _other(memory: Memory) -> str:
+    fits = "" if memory.fits else ", which does not fit"
+    return f"; with {_compiler(memory)} flash {memory.flash:,} and RAM {memory.ram:,} bytes{fits}"

@@ -11,8 +11,14 @@ from bnnmcu.cli.output import note
 if TYPE_CHECKING:
     from bnnmcu.backend.project import Project
     from bnnmcu.data import Dataset
+    from bnnmcu.graph import Graph
 
-__all__ = ["open_project", "project_and_images", "warn_if_seen"]
+#: Input shape and classes of the bundled digits.
+_DIGITS = ((28, 28, 1), 10)
+
+_IMAGES = 100
+
+__all__ = ["images_for", "open_project", "project_and_images", "warn_if_seen"]
 
 
 def open_project(folder: Path) -> Project:
@@ -30,13 +36,46 @@ def open_project(folder: Path) -> Project:
     return project
 
 
-def project_and_images(folder: Path, source: str, count: int) -> tuple[Project, Dataset]:
-    """A project and the images to run on it, checked against each other at once."""
+def images_for(graph: Graph, source: str | None, count: int | None) -> Dataset:
+    """Images that a network takes, to compare executors on.
+
+    Args:
+        source: as ``load_dataset`` takes it, or ``noise``; None for digits where
+            the network takes them, else noise, which is announced.
+        count: how many; None for 100, or all there are.
+
+    Raises:
+        DataError: the network does not take them, or there are fewer.
+    """
+    from bnnmcu.data import load_dataset, noise
+
+    if source is None and (graph.input_shape, graph.classes) != _DIGITS:
+        note(f"{graph.name} does not take digits: comparing on noise (see --data)")
+        source = "noise"
+    if source == "noise":
+        return noise(graph.input_shape, count or _IMAGES)
+    images = load_dataset(source or "digits")
+    images.check_suits(graph.name, graph.input_shape, graph.classes)
+    return images.stratified(min(_IMAGES, len(images)) if count is None else count)
+
+
+def project_and_images(
+    folder: Path, source: str | None, count: int, *, labels: bool = False
+) -> tuple[Project, Dataset]:
+    """A project and the images to run on it, checked against each other at once.
+
+    Args:
+        source: as :func:`images_for` takes it.
+        labels: whether labels are needed, so that noise will not do.
+    """
     from bnnmcu.data import load_dataset
 
     project = open_project(folder)
-    images = load_dataset(source)
-    images.check_suits(project.graph.name, project.graph.input_shape, project.graph.classes)
+    graph = project.graph
+    if not labels:
+        return project, images_for(graph, source, count)
+    images = load_dataset(source or "digits")
+    images.check_suits(graph.name, graph.input_shape, graph.classes)
     return project, images.stratified(count)
 
 

@@ -19,10 +19,13 @@ __all__ = ["cli", "main"]
 _COMMANDS = {
     "train": "Train one of the paper's networks.",
     "evaluate": "Measure the error of the integer network on a data set.",
+    "inspect": "Show a network after each step of its compilation, also as a picture.",
+    "agreement": "Compare the integer network with the float one it was made from.",
     "export": "Turn a trained model into a PlatformIO project.",
     "build": "Compile a project.",
     "run": "Serve a project on an emulated board behind a serial port.",
     "verify": "Hold a board's answers against the reference, bit for bit.",
+    "diff": "Find the first layer where float network, integers, C and board part.",
     "bench": "Count instructions or cycles on the board, layer by layer.",
     "attack": "Attack the network on the board and report its accuracy.",
     "boards": "List the boards.",

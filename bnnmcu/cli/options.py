@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ import click
 
 __all__ = [
     "json_option",
+    "kernel_options",
+    "pixel_options",
     "project_argument",
     "quantization_options",
     "seed_option",
@@ -27,6 +30,18 @@ seed_option = click.option(
     show_default=True,
     help="Decides everything that is random.",
 )
+
+
+def kernel_options(command: _F) -> _F:
+    """How kernels are chosen."""
+    return click.option(
+        "--optimize",
+        type=click.Choice(["speed", "balanced", "size"]),
+        default="balanced",
+        show_default=True,
+        help="What kernels are chosen for; never changes a result.",
+    )(command)
+
 
 project_argument = click.argument(
     "project", metavar="DIR", type=click.Path(path_type=Path, file_okay=True)
@@ -57,8 +72,62 @@ def quantization_options(command: _F) -> _F:
             show_default=True,
             help="Width of the first layer's integer weights.",
         ),
+        click.option(
+            "--first-layer",
+            type=click.Choice(["per-channel", "calibrated"]),
+            default="per-channel",
+            show_default=True,
+            help="Scale each filter to its largest weight, or clip it where images say so.",
+        ),
+        click.option(
+            "--hidden-bits",
+            type=click.IntRange(8, 14),
+            default=12,
+            show_default=True,
+            help="Width of real weights behind the first layer.",
+        ),
+        click.option(
+            "--keep-dead-channels",
+            "dead_channels",
+            is_flag=True,
+            flag_value=False,
+            default=True,
+            help="Keep channels whose bits never change.",
+        ),
     ):
         command = option(command)
+    return command
+
+
+def _numbers(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """One number, or one for each channel: ``0.5`` or ``0.49,0.48,0.45``."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        raise click.BadParameter(
+            f"{value!r} is no number, nor numbers with commas between them",
+            ctx=context,
+            param=parameter,
+        )
+    return numbers
+
+
+def pixel_options(command: _F) -> _F:
+    """What a pixel means to a network from an ``.onnx`` file."""
+    for name, meaning in (("--std", "Divisor"), ("--mean", "Mean")):
+        command = click.option(
+            name,
+            callback=_numbers,
+            metavar="X[,X...]",
+            help=f"{meaning} in (p / 255 - mean) / std, for .onnx files; one number, or one "
+            "for each channel.",
+        )(command)
     return command
 
 

@@ -31,7 +31,9 @@ __all__ = ["command"]
     show_default=True,
     help="Seeds whose drawn weights are read back and compared too.",
 )
-@click.option("--data", default="digits", show_default=True, help="As for 'evaluate'.")
+@click.option(
+    "--data", help="As for 'evaluate', or 'noise'; default: digits where the network takes them."
+)
 @seed_option
 @target_options
 @json_option
@@ -40,7 +42,7 @@ def command(
     count: int,
     seeds: int,
     draws: int,
-    data: str,
+    data: str | None,
     seed: int,
     as_json: bool,
     **target: Any,
@@ -85,12 +87,14 @@ def command(
                 [f"words of weights, {result.draws} seeds", words, f"{result.differing_words:,}"]
             )
         seeds_text = "one seed each" if result.seeds == 1 else f"{result.seeds} seeds each"
+        facts = f"{result.images} images of {result.data}, {seeds_text}"
+        if result.correct is not None:
+            facts += f"; {100 * result.correct:.1f} % of the labels are right"
         print_table(
             f"{result.model} on {result.target} against the reference",
             ["", "compared", "different"],
             rows,
-            caption=f"{result.images} images of {result.data}, {seeds_text}; "
-            f"{100 * result.correct:.1f} % of the labels are right",
+            caption=facts,
         )
         for item in result.differences:
             note(f"image {item.image}, seed {item.seed}: {item.answered} is not {item.expected}")
