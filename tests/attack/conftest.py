@@ -102,15 +102,13 @@ def blobs(count: int, seed: int) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
-    """B8 and S8 trained on blobs, as integer graphs."""
+def trained_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """B8 and S8 trained on blobs, as model files."""
     pytest.importorskip("torch", reason="training needs torch")
-    from bnnmcu.frontend.paper import to_graph
-    from bnnmcu.modelfile import read_model
     from bnnmcu.nn.config import PaperConfig
     from bnnmcu.nn.training import TrainingConfig, save_net, train
 
-    graphs = {}
+    files = {}
     for kind in ("B", "S"):
         # Small stochastic networks learn only with a high rate.
         net = train(
@@ -118,10 +116,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
             TrainingConfig(epochs=6, learning_rate=2e-2, batch_size=50, seed=5),
             blobs(1000, 1),
         )
-        path: Path = tmp_path_factory.mktemp("models") / f"{kind}8.pt"
-        save_net(path, net)
-        graphs[kind] = to_graph(read_model(path))
-    return graphs
+        files[kind] = tmp_path_factory.mktemp("models") / f"{kind}8.pt"
+        save_net(files[kind], net)
+    return files
+
+
+@pytest.fixture(scope="session")
+def trained(trained_files: dict[str, Path]) -> dict[str, Graph]:
+    """B8 and S8 trained on blobs, as integer graphs."""
+    from bnnmcu.compiler import compile_file
+
+    return {kind: compile_file(path).graph for kind, path in trained_files.items()}
 
 
 @pytest.fixture(scope="session")

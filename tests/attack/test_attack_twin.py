@@ -8,11 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_dags import random_dag
 
 from bnnmcu import reference
 from bnnmcu.data import Dataset
 from bnnmcu.errors import UnsupportedModelError, UsageError
-from bnnmcu.graph import GE, INPUT, LE, Dense, Graph, IntegerConv, Surrogate, Threshold
+from bnnmcu.graph import (
+    ALWAYS,
+    GE,
+    INPUT,
+    LE,
+    Affine,
+    BinaryConv,
+    Dense,
+    Graph,
+    IntegerConv,
+    Relu,
+    StochasticConv,
+    Surrogate,
+    Threshold,
+    infer,
+)
 from bnnmcu.lfsr import level_probability
 
 torch = pytest.importorskip("torch", reason="the twin needs torch")
@@ -79,8 +95,6 @@ def test_sums_beyond_float32_are_exact() -> None:
         conv,
         Threshold("sign", "conv", np.array([top], np.int32), np.array([GE], np.uint8)),
     )
-    from bnnmcu.graph import BinaryConv, Relu
-
     one = BinaryConv("one", "sign", np.ones((1, 1, 1, 1), np.uint8))
     dense = Dense("dense", "relu", np.array([[1]], np.int16))
     graph = Graph("edge", (3, 3, 64), (*nodes, one, Relu("relu", "one"), dense))
@@ -89,6 +103,51 @@ def test_sums_beyond_float32_are_exact() -> None:
     logits = IntegerTwin(graph).integer_logits(_as_input(images))
     assert logits.flatten().tolist() == [1.0, 0.0]
     assert reference.run(graph, images).flatten().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("first", range(0, 300, 50))
+def test_forward_of_every_operation(first: int) -> None:
+    """Random graphs with branches; refused are those alone whose logits need more bits."""
+    refused = 0
+    for seed in range(first, first + 50):
+        graph = random_dag(seed)
+        rng = np.random.default_rng(seed)
+        images = rng.integers(0, 256, (2, *graph.input_shape)).astype(np.uint8)
+        try:
+            _assert_equal_to_reference(graph, images, np.array([0, 9], dtype=np.uint64))
+        except UnsupportedModelError:
+            logits = infer(graph)[graph.nodes[-1].name]
+            # Partial sums are bounded by magnitudes: they reach further than the results.
+            assert 4 * max(-logits.low, logits.high) >= 2**53
+            refused += 1
+    assert refused < 15
+
+
+def test_logits_beyond_float64_are_refused() -> None:
+    bias = np.array([0, 2**53], dtype=np.int64)
+    dense = Dense("fc.out", INPUT, np.ones((2, 4), np.int16), bias)
+    with pytest.raises(UnsupportedModelError, match=r"fc\.out.*float64"):
+        IntegerTwin(Graph("big", (2, 2, 1), (dense,)))
+    small = Graph("big", (2, 2, 1), (Dense("fc", INPUT, dense.weights, bias - 2000),))
+    image = np.full((1, 2, 2, 1), 255, dtype=np.uint8)
+    assert IntegerTwin(small).integer_logits(_as_input(image)).tolist() == [
+        [[1020.0 - 2000, 2.0**53 - 980]]
+    ]
+
+
+def test_affine_products_beyond_float64_are_exact() -> None:
+    """(2**31 - 1) x is 2**31 x less x, so x must be added for the floor to reach x."""
+    top = 4 * 255 * 32_767
+    assert top * 2**31 > 2**53
+    nodes = (
+        IntegerConv("conv", INPUT, np.full((2, 1, 1, 4), 32_767, np.int16), bits=16),
+        Affine("scale", "conv", np.array([2**31 - 1] * 2, np.int32), np.array([top, top - 1]), 31),
+    )
+    graph = Graph("wide", (1, 1, 4), nodes)
+    image = np.full((1, 1, 1, 4), 255, dtype=np.uint8)
+    given = IntegerTwin(graph).integer_logits(_as_input(image))
+    assert given.flatten().tolist() == [top, top - 1]
+    assert reference.run(graph, image).flatten().tolist() == [top, top - 1]
 
 
 def test_pixels_between_levels_are_rounded(trained: dict[str, Graph], blob_data: Dataset) -> None:
@@ -106,8 +165,6 @@ def test_forward_scales_the_logits(trained: dict[str, Graph], blob_data: Dataset
 
 def test_sampled_weights_have_the_graphs_probabilities(random_graph: Callable[..., Graph]) -> None:
     """Every level of every width, within five standard deviations; 0 and 1 exactly."""
-    from bnnmcu.graph import StochasticConv
-
     for planes in (2, 4, 8):
         levels = np.arange(1 << planes, dtype=np.uint8).repeat(8).reshape(-1, 1, 1, 8)
         graph = random_graph(0, kinds="s", padded=False, channels=8)
@@ -149,8 +206,6 @@ SURROGATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("rectified", [True, False])
 def test_threshold_gradient_is_the_surrogates_slope(estimator: Estimator, rectified: bool) -> None:
     """Against central differences of the surrogate, at the integer sums themselves."""
-    from bnnmcu.graph import BinaryConv
-
     slope, offset = np.array([0.3, -0.2, 0.7]), np.array([0.11, 0.53, -0.47])
     sign = Threshold(
         "sign",
@@ -184,11 +239,37 @@ def test_constant_bits_have_no_gradient(random_graph: Callable[..., Graph]) -> N
     graph = random_graph(0, kinds="b")
     sign = graph.nodes[1]
     assert isinstance(sign, Threshold)
-    constant = replace(sign, kind=np.full_like(sign.kind, 2))
+    constant = replace(sign, kind=np.full_like(sign.kind, ALWAYS))
     graph = replace(graph, nodes=(graph.nodes[0], constant, *graph.nodes[2:]))
     x = torch.full((1, *graph.input_shape), 0.5, requires_grad=True)
     (gradient,) = torch.autograd.grad(IntegerTwin(graph)(x).sum(), x)
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 1), (5, 3, 1), (5, 3, 2)])
+def test_one_column_of_a_strided_convolution(shape: tuple[int, int, int]) -> None:
+    """torch sums wrongly here if one channel's strides look as if channels came last."""
+    rng = np.random.default_rng(1)
+    weights = rng.integers(-100, 101, (40, 3, 3, shape[2])).astype(np.int16)
+    conv = IntegerConv("conv", INPUT, weights, (1, 2), bits=8)
+    size = conv.output_shape(shape)
+    dense = Dense("dense", "conv", rng.integers(-9, 10, (3, int(np.prod(size)))).astype(np.int16))
+    images = rng.integers(0, 256, (3, *shape)).astype(np.uint8)
+    seeds = np.zeros(1, dtype=np.uint64)
+    _assert_equal_to_reference(Graph("column", shape, (conv, dense)), images, seeds)
+
+
+def test_logits_beside_the_draws() -> None:
+    """Drawn weights that the logits do not depend on: the same logits for every draw."""
+    level = np.full((2, 1, 1, 1), 3, np.uint8)
+    nodes = (
+        Threshold("sign", INPUT, np.array([9], np.int32), np.array([GE], np.uint8)),
+        StochasticConv("drawn", "sign", level),
+        Dense("dense", "sign", np.array([[1], [2]], np.int16)),
+    )
+    graph = Graph("beside", (1, 1, 1), nodes)
+    image = np.array([[[[9]], [[0]]]], np.uint8).reshape(2, 1, 1, 1)
+    _assert_equal_to_reference(graph, image, np.arange(3, dtype=np.uint64))
 
 
 @pytest.mark.parametrize("ste", ["identity", "clipped"])
@@ -196,7 +277,7 @@ def test_constant_bits_have_no_gradient(random_graph: Callable[..., Graph]) -> N
 def test_gradient_is_that_of_the_float_network(
     tmp_path: Path, blob_data: Dataset, kind: str, ste: Estimator
 ) -> None:
-    from bnnmcu.frontend.paper import to_graph
+    from bnnmcu.compiler import to_graph
     from bnnmcu.modelfile import read_model
     from bnnmcu.nn.config import PaperConfig
     from bnnmcu.nn.paper import build

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import many_models
 import numpy as np
 import pytest
-from many_models import Library, Program
+from many_models import Library
+from random_dags import random_dag
 from random_graphs import random_graph, random_images
+from twin_check import AT_ONCE, differences
 
 from bnnmcu import reference
-from bnnmcu.backend.emit import model_sources
-from bnnmcu.backend.plan import make_plan
+from bnnmcu.backend.choice import Goal
+from bnnmcu.backend.emit import model_sources, template_bytes
+from bnnmcu.backend.plan import KernelChoice, make_plan
 from bnnmcu.errors import MissingDependencyError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.lfsr import GENERATORS, MIX
 from bnnmcu.toolchain.native import NativeTwin, host_compiler, native_sources
 
-COUNT = int(os.environ.get("BNNMCU_RANDOM_GRAPHS", "40"))
+#: Random networks in all; they are compiled in parts.
+COUNT = int(os.environ.get("BNNMCU_RANDOM_GRAPHS", "300"))
 _IMAGES, _DRAWS = 6, 3
 SEEDS = np.random.default_rng(5).integers(0, 1 << 64, (_IMAGES, _DRAWS), dtype=np.uint64)
 SEEDS[0] = [0, 1, (1 << 64) - 1]
@@ -34,41 +41,100 @@ def _need_compiler() -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.parametrize("first", range(0, COUNT, AT_ONCE))
+def test_random_graphs(first: int, tmp_path: Path) -> None:
+    _need_compiler()
+    graphs = [random_dag(seed) for seed in range(first, min(COUNT, first + AT_ONCE))]
+    wrong = differences(graphs, tmp_path / "twins")
+    # The seed of a network is the number in its name.
+    assert wrong == [], f"{len(wrong)} differences"
+    shutil.rmtree(tmp_path / "twins", ignore_errors=True)
+
+
+@pytest.mark.parametrize(("goal", "first"), [("speed", 20_000), ("balanced", 20_075)])
+def test_random_graphs_with_chosen_kernels(goal: Goal, first: int, tmp_path: Path) -> None:
+    _need_compiler()
+    graphs = [random_dag(seed) for seed in range(first, first + AT_ONCE)]
+    assert differences(graphs, tmp_path / "twins", KernelChoice(goal)) == []
+    shutil.rmtree(tmp_path / "twins", ignore_errors=True)
+
+
+def test_random_graphs_call_every_kernel() -> None:
+    header = template_bytes("runtime/bnn_kernels.h").decode()
+    declared = set(re.findall(r"^void (bnn_\w+)\(", header, re.MULTILINE))
+    called: Counter[str] = Counter()
+    for seed in range(300):
+        called.update(step.kernel for step in make_plan(random_dag(seed)).steps)
+    assert declared - called.keys() == set()
+    assert min(called.values()) >= 5
+
+
+#: Small faults of the C: the kernel it is noticed in, file, text, other text.
+_FAULTS = {
+    "ties": ("conv_pixels", "bnn_internal.h", "(sum >= output->", "(sum > output->"),
+    "dilation": (
+        "conv_ints", "bnn_internal.h", "(span.last + dilation - 1) / dilation",
+        "span.last / dilation"),
+    "padding": ("conv_bits", "bnn_kernels.c", "if (taps != all)", "if (taps < 0)"),
+    "groups": ("conv_bits", "bnn_kernels.c", "group * inputs, inputs", "0, inputs"),
+    "fill": ("conv_pixels", "bnn_integer.c", "conv->fill + first : NULL", "NULL : NULL"),
+    "groups of signs": ("conv_signs", "bnn_integer.c", "first + c) != 0 ? 1", "c) != 0 ? 1"),
+    "wide bias": (
+        "dense_i64", "bnn_integer.c", "dense->bias[output] :", "(int32_t)dense->bias[output] :"),
+    "slope": ("affine_ints", "bnn_values.c", "x < 0 && affine->neg", "x > 0 && affine->neg"),
+    "wide product": (
+        "affine_ints", "bnn_values.c", "(int64_t)m * x +", "(int32_t)((uint32_t)m * (uint32_t)x) +"
+    ),
+    "smallest bit": ("max_pool_bits", "bnn_values.c", "(all & least)", "(any & least)"),
+    "lower bound": ("clamp", "bnn_values.c", "x < clamp->low ? clamp->low", "x < 0 ? clamp->low"),
+}  # fmt: skip
+
+
+def _calling(kernel: str) -> list[Graph]:
+    """The first random networks in which a kernel is called."""
+    graphs: list[Graph] = []
+    for seed in range(300):
+        graph = random_dag(seed)
+        if any(step.kernel == kernel for step in make_plan(graph).steps):
+            graphs.append(graph)
+        if len(graphs) == 12:
+            break
+    return graphs
+
+
+@pytest.mark.parametrize("fault", _FAULTS)
+def test_a_fault_would_be_noticed(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random networks that let a wrong kernel pass would prove nothing."""
+    _need_compiler()
+    kernel, file, right, wrong = _FAULTS[fault]
+
+    def spoiled(graph: Graph) -> dict[str, bytes]:
+        sources = native_sources(graph)
+        text = sources[file].decode()
+        assert right in text, "the C has changed: find another fault"
+        return sources | {file: text.replace(right, wrong).encode()}
+
+    monkeypatch.setattr(many_models, "native_sources", spoiled)
+    monkeypatch.setattr(many_models, "HOST_FLAGS", ("-std=c99", "-O1", "-fPIC"))
+    assert differences(_calling(f"bnn_{kernel}"), tmp_path / "twins")
+
+
 def _corpus() -> list[Graph]:
-    """Every generator with every k, networks without hidden layers, then random ones."""
+    """Every generator with every k, and networks without hidden layers."""
     chosen = [
         random_graph(1000 + 10 * k + code, hidden=1, stochastic=True, planes=k, generator=name)
         for k in (2, 5, 8)
         for code, name in enumerate(GENERATORS)
     ]
-    chosen += [random_graph(2000 + i, hidden=0) for i in range(3)]
-    return (chosen + [random_graph(i) for i in range(max(0, COUNT - len(chosen)))])[:COUNT]
+    return chosen + [random_graph(2000 + i, hidden=0) for i in range(3)]
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     _need_compiler()
     return Library(_corpus(), tmp_path_factory.mktemp("twins"))
-
-
-def test_the_corpus_covers_what_it_should() -> None:
-    graphs = [random_graph(2000 + i, hidden=0) for i in range(3)] + [
-        random_graph(i) for i in range(28)
-    ]
-    plans = [make_plan(graph) for graph in graphs]
-    kernels = {step.kernel for plan in plans for step in plan.steps}
-    assert kernels == {
-        "bnn_conv_pixels",
-        "bnn_conv_bits",
-        "bnn_conv_drawn",
-        "bnn_dense_i32",
-        "bnn_dense_i64",
-    }
-    shapes = [step.shape for plan in plans for step in plan.steps if step.shape]
-    assert any(shape["in_c"] % 32 and shape["in_c"] > 32 for shape in shapes)
-    assert any(shape["pad_y"] != shape["pad_x"] for shape in shapes)
-    assert any(shape["stride_y"] != shape["stride_x"] for shape in shapes)
-    assert any(len(graph.stochastic) > 1 for graph in graphs)
 
 
 def test_logits_agree(library: Library) -> None:
@@ -217,88 +283,6 @@ def test_reference_gives_the_same_in_chunks_and_alone(monkeypatch: pytest.Monkey
     assert np.array_equal(np.concatenate(alone), whole)
 
 
-def _sanitized(compiler: str, graphs: list[Graph], folder: Path) -> Program:
-    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    probe = folder / "probe.c"
-    probe.write_text("int main(void) { return 0; }\n")
-    done = subprocess.run(
-        [compiler, *flags, "-o", str(folder / "probe"), str(probe)],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"{compiler} has no sanitizer libraries here")
-    return Program(graphs, folder, compiler, flags)
-
-
-def _exercise(program: Program) -> None:
-    requests, expected = b"", b""
-    for index, graph in enumerate(program.graphs):
-        images = random_images(graph, _IMAGES, index)
-        requests += program.infer(index, images, SEEDS[:, 0])
-        expected += reference.run(graph, images, SEEDS[:, :1]).tobytes()
-        words = reference.sampled_words(graph, SEEDS[2, :1])
-        for layer, step in enumerate(make_plan(graph).steps):
-            if step.planes:
-                whole, first = step.sampled_words, step.sampled_words // 3
-                seed = int(SEEDS[2, 0])
-                requests += program.sample(index, layer, seed, 0, whole)
-                requests += program.sample(index, layer, seed, first, whole - first)
-                requests += program.sample(index, layer, seed, whole, 0)
-                expected += words[step.name][0].tobytes() + words[step.name][0, first:].tobytes()
-    assert program.run(requests) == expected
-
-
-def _some_graphs() -> list[Graph]:
-    graphs = [random_graph(500 + i) for i in range(4)]
-    graphs.append(random_graph(510, hidden=0))
-    graphs += [
-        random_graph(520 + i, hidden=2, stochastic=True, planes=2 + 3 * i, generator=name)
-        for i, name in enumerate(GENERATORS)
-    ]
-    return graphs
-
-
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_sanitizers_find_nothing(compiler: str, tmp_path: Path) -> None:
-    if shutil.which(compiler) is None:
-        pytest.skip(f"{compiler} is not installed")
-    _exercise(_sanitized(compiler, _some_graphs(), tmp_path))
-
-
-def test_nothing_is_written_outside_the_arena(tmp_path: Path) -> None:
-    compiler = next((name for name in ("gcc", "clang") if shutil.which(name)), None)
-    if compiler is None:
-        pytest.skip("neither gcc nor clang is installed")
-    _exercise(Program(_some_graphs(), tmp_path, compiler, ["-O2", "-DCORE_CANARIES"]))
-
-
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-def test_the_sanitizer_run_would_notice(tmp_path: Path) -> None:
-    """An arena one word too small must be caught, or the tests above prove nothing."""
-    graph = random_graph(77, hidden=2, stochastic=True)
-    program = _sanitized("gcc", [graph], tmp_path)
-    plan = make_plan(graph)
-    header = tmp_path / "m0" / "bnn_model.h"
-    text = header.read_text()
-    true = f"BNN_MODEL_ARENA_WORDS {plan.arena_words}"
-    assert true in text
-    header.write_text(text.replace(true, f"BNN_MODEL_ARENA_WORDS {plan.arena_words - 1}"))
-    broken = [
-        "gcc", "-std=c99", "-O1", "-g", "-fsanitize=address,undefined", f"-I{tmp_path}",
-        "-o", str(tmp_path / "broken"), *map(str, sorted(tmp_path.glob("unit*.c"))),
-        *(str(tmp_path / name) for name in
-          ("bnn.c", "bnn_kernels.c", "core_models.c", "core_main.c")),
-    ]  # fmt: skip
-    subprocess.run(broken, check=True, capture_output=True)
-    request = program.infer(0, random_images(graph, 1, 0), SEEDS[:1, 0])
-    done = subprocess.run(
-        [str(tmp_path / "broken")], input=request, capture_output=True, check=False
-    )
-    assert done.returncode != 0
-    assert b"heap-buffer-overflow" in done.stderr
-
-
 def test_the_same_graph_gives_the_same_bytes() -> None:
     """Also in a process whose hashes of strings differ."""
     program = (
@@ -325,97 +309,3 @@ def test_the_same_graph_gives_the_same_bytes() -> None:
     assert len(answers.pop().strip()) == 64
     graph = random_graph(77, hidden=2, stochastic=True)
     assert model_sources(make_plan(graph)) == model_sources(make_plan(graph))
-
-
-_STRICT = ("-std=c99", "-ffreestanding", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-c")
-
-
-def _compilers() -> list[tuple[str, list[str], tuple[str, ...]]]:
-    zig = [sys.executable, "-m", "ziglang", "cc"]
-    arm = ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")
-    return [
-        ("gcc", ["gcc"], ()),
-        ("gcc -pedantic -Wshadow", ["gcc"], ("-pedantic", "-Wshadow", "-Wstrict-prototypes")),
-        ("clang", ["clang"], ()),
-        ("arm-none-eabi-gcc", ["arm-none-eabi-gcc"], arm),
-        ("zig", zig, ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4")),
-    ]
-
-
-@pytest.mark.parametrize("compiler", _compilers(), ids=lambda case: case[0])
-def test_no_compiler_warns(
-    compiler: tuple[str, list[str], tuple[str, ...]], tmp_path: Path
-) -> None:
-    name, command, flags = compiler
-    if name == "zig":
-        pytest.importorskip("ziglang", reason="ziglang is not installed")
-    elif shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
-    # One model with drawn layers and one with 64-bit logits.
-    for number, graph in enumerate((random_graph(77, hidden=2), random_graph(2000, hidden=0))):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        for file, text in native_sources(graph).items():
-            if file != "bnn_native.c":
-                (folder / file).write_bytes(text)
-        files = ["bnn_model.c"] + ["bnn.c", "bnn_kernels.c"] * (number == 0)
-        for file in files:
-            done = subprocess.run(
-                [
-                    *command,
-                    *_STRICT,
-                    *flags,
-                    "-O2",
-                    f"-I{folder}",
-                    str(folder / file),
-                    "-o",
-                    str(folder / "out.o"),
-                ],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            assert not done.stderr, done.stderr
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
-def test_headers_can_be_used_from_cpp(tmp_path: Path) -> None:
-    for file, text in native_sources(random_graph(77, hidden=1)).items():
-        (tmp_path / file).write_bytes(text)
-    (tmp_path / "use.cpp").write_text(
-        '#include "bnn_model.h"\n#include "bnn_kernels.h"\n'
-        "static uint32_t arena[BNN_MODEL_ARENA_WORDS];\n"
-        "static uint8_t image[BNN_MODEL_INPUT_BYTES];\n"
-        "int main() {\n"
-        "    bnn_ctx_t net;\n"
-        "    bnn_init(&net, &bnn_model, arena, BNN_MODEL_ARENA_WORDS);\n"
-        "    bnn_infer(&net, image, sizeof image, 1);\n"
-        "    return bnn_argmax(&net) < BNN_MODEL_CLASSES ? 0 : 1;\n"
-        "}\n"
-    )
-    objects = []
-    for file in ("bnn.c", "bnn_kernels.c", "bnn_model.c"):
-        objects.append(str(tmp_path / f"{file}.o"))
-        command = ["gcc", "-std=c99", "-c", f"-I{tmp_path}", str(tmp_path / file)]
-        subprocess.run([*command, "-o", objects[-1]], check=True)
-    # Linking proves that the C names are not mangled.
-    done = subprocess.run(
-        [
-            "g++",
-            "-std=c++11",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            f"-I{tmp_path}",
-            str(tmp_path / "use.cpp"),
-            *objects,
-            "-o",
-            str(tmp_path / "use"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert subprocess.run([str(tmp_path / "use")], check=False).returncode == 0

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import pytest
 
 from bnnmcu import reference
+from bnnmcu.compiler import to_graph
 from bnnmcu.errors import ModelFileError, UnsupportedModelError, UsageError
-from bnnmcu.frontend.paper import Quantization, to_graph
 from bnnmcu.graph import ALWAYS, GE, LE, NEVER, Graph, StochasticConv, Threshold
 from bnnmcu.graphfile import graph_sha256
 from bnnmcu.lfsr import level_probability
 from bnnmcu.modelfile import ModelFile, read_model
 from bnnmcu.nn.config import PaperConfig
+from bnnmcu.passes import Quantization
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 

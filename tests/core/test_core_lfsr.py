@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bnnmcu import lfsr
 from bnnmcu.errors import UsageError
-from bnnmcu.frontend.fold import quantize_probability
 from bnnmcu.lfsr import GENERATORS, RandomWords, draw_words, level_probability
 from bnnmcu.packing import pack_bits, pack_planes, unpack_bits, words_for
+from bnnmcu.passes.lower.fold import quantize_probability
 
 MASK = 0xFFFFFFFF
 
@@ -81,6 +81,17 @@ def test_any_seed_matches(name: str, seed: int) -> None:
     words = itertools.islice(RandomWords(name, [seed]), 5)
     state = _state(name, seed)
     assert [int(word[0]) for word in words] == [STEP[name](state) for _ in range(5)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 15, 16, 17, 1000])
+@pytest.mark.parametrize("name", GENERATORS)
+def test_many_words_are_the_same_words(name: str, count: int) -> None:
+    at_once, one_by_one = RandomWords(name, ODD_SEEDS), RandomWords(name, ODD_SEEDS)
+    for _ in range(2):  # where the first call ends the second one begins
+        words = at_once.words(count)
+        assert words.tolist() == [one_by_one.next().tolist() for _ in range(count)]
+        assert words.shape == (count, len(ODD_SEEDS))
+        assert (at_once.state == one_by_one.state).all()
 
 
 def test_golden_words() -> None:

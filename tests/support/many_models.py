@@ -11,26 +11,39 @@ import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bnnmcu.graph import Graph
+from bnnmcu.backend.folder import runtime_files
+from bnnmcu.backend.plan import DEFAULT_CHOICE, KernelChoice, make_plan
+from bnnmcu.graph import Graph, TensorSpec, infer
+from bnnmcu.packing import pack_bits, unpack_bits
 from bnnmcu.toolchain.native import HOST_FLAGS, host_compiler, native_sources
 
 __all__ = ["Library", "Program", "write_models"]
 
 _GENERATED = ("bnn_model.h", "bnn_model.c", "bnn_native.c")
-_RENAMED = ("bnn_model", "bnn_native_run", "bnn_native_sample")
+_C = Path(__file__).resolve().parent.parent / "c"
+_RENAMED = ("bnn_model", "bnn_native_run", "bnn_native_sample", "bnn_native_trace")
 
 
-def write_models(graphs: Sequence[Graph], folder: Path, *, native: bool) -> list[Path]:
+def write_models(
+    graphs: Sequence[Graph],
+    folder: Path,
+    *,
+    native: bool,
+    choice: KernelChoice = DEFAULT_CHOICE,
+) -> list[Path]:
     """Write runtime and models below ``folder``; returns the C files to compile."""
     units = []
     for i, graph in enumerate(graphs):
         own = folder / f"m{i}"
         own.mkdir(parents=True)
-        for name, text in native_sources(graph).items():
+        plain = choice == DEFAULT_CHOICE
+        sources = native_sources(graph) if plain else native_sources(graph, choice)
+        for name, text in sources.items():
             (own / name if name in _GENERATED else folder / name).write_bytes(text)
         lines = [f"#define {name} {name}_{i}" for name in _RENAMED]
         lines.append(f'#include "m{i}/bnn_model.c"')
@@ -39,7 +52,7 @@ def write_models(graphs: Sequence[Graph], folder: Path, *, native: bool) -> list
         unit = folder / f"unit{i}.c"
         unit.write_text("\n".join(lines) + "\n")
         units.append(unit)
-    return [*units, folder / "bnn.c", folder / "bnn_kernels.c"]
+    return [*units, *(folder / name for name in runtime_files() if name.endswith(".c"))]
 
 
 def _compile(command: list[str]) -> None:
@@ -50,9 +63,12 @@ def _compile(command: list[str]) -> None:
 class Library:
     """Many native twins in one shared library."""
 
-    def __init__(self, graphs: Sequence[Graph], folder: Path) -> None:
+    def __init__(
+        self, graphs: Sequence[Graph], folder: Path, choice: KernelChoice = DEFAULT_CHOICE
+    ) -> None:
         self.graphs = list(graphs)
-        files = write_models(graphs, folder, native=True)
+        self.choice = choice
+        files = write_models(graphs, folder, native=True, choice=choice)
         output = folder / "twins.so"
         _compile(
             [
@@ -96,15 +112,59 @@ class Library:
         assert error == 0
         return words
 
+    def values(
+        self, index: int, image: npt.NDArray[np.uint8], seed: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Every value that a step computes, flat, for one image: bits as {0, 1}, else integers."""
+        graph = self.graphs[index]
+        plan, specs = make_plan(graph, self.choice), infer(graph)
+        results = [(step.result.offset, step.result.words) for step in plan.steps]
+        spans = np.array(results, dtype=np.uint32)
+        words = np.empty(int(spans[:, 1].sum()), dtype=np.uint32)
+        logits = np.empty(graph.classes, dtype=np.int64)
+        pixels = np.ascontiguousarray(image)
+        error = getattr(self._library, f"bnn_native_trace_{index}")(
+            ctypes.c_void_p(pixels.ctypes.data),
+            ctypes.c_uint64(seed),
+            ctypes.c_void_p(spans.ctypes.data),
+            ctypes.c_uint(len(spans)),
+            ctypes.c_uint32(plan.arena_words),
+            ctypes.c_void_p(words.ctypes.data),
+            ctypes.c_void_p(logits.ctypes.data),
+        )
+        assert error == 0
+        pieces = np.split(words, np.cumsum(spans[:, 1])[:-1])
+        values = {
+            step.nodes[-1]: _value(piece, specs[step.nodes[-1]])
+            for step, piece in zip(plan.steps, pieces, strict=True)
+            if not step.logits
+        }
+        return values | {graph.nodes[-1].name: logits}
+
+
+def _value(words: npt.NDArray[np.uint32], spec: TensorSpec) -> npt.NDArray[Any]:
+    """Words of the arena as the flat value that they hold."""
+    if spec.kind == "bit":
+        rows = words.reshape(spec.shape[0] * spec.shape[1], -1)
+        bits = unpack_bits(rows, spec.shape[2])
+        assert np.array_equal(pack_bits(bits), rows), "lanes beyond the last channel are not zero"
+        return bits.reshape(-1)
+    return words.view(np.uint8)[: spec.size] if spec.kind == "u8" else words.view(np.int32)
+
 
 class Program:
     """Many networks in one program that is fed through pipes: ``tests/c/core_main.c``."""
 
     def __init__(
-        self, graphs: Sequence[Graph], folder: Path, compiler: str, flags: Sequence[str]
+        self,
+        graphs: Sequence[Graph],
+        folder: Path,
+        compiler: str,
+        flags: Sequence[str],
+        choice: KernelChoice = DEFAULT_CHOICE,
     ) -> None:
         self.graphs = list(graphs)
-        files = write_models(graphs, folder, native=False)
+        files = write_models(graphs, folder, native=False, choice=choice)
         table = ['#include "bnn.h"', "extern const bnn_model_t *const core_models[];"]
         table.append(
             f"extern const unsigned core_count; const unsigned core_count = {len(graphs)};"
@@ -113,9 +173,7 @@ class Program:
         rows = ", ".join(f"&bnn_model_{i}" for i in range(len(graphs)))
         table.append(f"const bnn_model_t *const core_models[] = {{{rows}}};")
         (folder / "core_models.c").write_text("\n".join(table) + "\n")
-        # Copied, since a quoted include looks beside the file first.
-        main = Path(__file__).resolve().parent.parent / "c" / "core_main.c"
-        (folder / "core_main.c").write_bytes(main.read_bytes())
+        (folder / "core_main.c").write_bytes((_C / "core_main.c").read_bytes())
         self.path = folder / "core_main"
         files += [folder / "core_models.c", folder / "core_main.c"]
         _compile(

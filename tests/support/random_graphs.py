@@ -1,5 +1,6 @@
-"""Random integer networks of every shape that the compiler accepts.
+"""Random chains such as trained networks are: a first layer, hidden layers, a dense one.
 
+Networks of every operation, with branches, come from ``random_dags``.
 Thresholds are taken from sums that the network really produces, so that bits
 are mixed and ties (sum equal to the threshold) are common.
 """

@@ -22,9 +22,9 @@ from bnnmcu.modelfile import write_model
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "examples" / "models"
 COMMANDS = (
-    "train", "evaluate", "export", "build", "run", "verify", "bench", "attack", "boards",
-    "doctor", "demo",
-)  # fmt: skip
+    *("train", "evaluate", "inspect", "agreement", "export", "build", "run", "verify", "diff"),
+    *("bench", "attack", "boards", "doctor", "demo"),
+)
 
 
 def test_help_lists_every_command(cli) -> None:
@@ -108,7 +108,8 @@ def _unsafe_torch(path: Path) -> None:
     ("name", "write", "code", "words"),
     [
         ("gone.pt", None, 3, ["gone.pt", "no such file"]),
-        ("model.onnx", lambda path: path.write_bytes(b"x"), 3, [".onnx", ".safetensors"]),
+        ("model.onnx", lambda path: path.write_bytes(b"x"), 3, ["model.onnx", "not an ONNX file"]),
+        ("model.h5", lambda path: path.write_bytes(b"x"), 3, [".h5", ".safetensors", ".onnx"]),
         ("model.pt2", lambda path: path.write_bytes(b"x"), 3, [".pt2", "refused"]),
         ("noise.pt", lambda path: path.write_bytes(os.urandom(999)), 3, ["noise.pt", "torch.save"]),
         ("noise.safetensors", lambda path: path.write_bytes(b"\xff" * 99), 3, ["corrupt"]),
@@ -217,7 +218,7 @@ def test_a_foreign_state_dict_is_described(cli, tmp_path: Path) -> None:
     done = cli("export", "lstm.pt", "--board", "nucleo_f446", cwd=tmp_path)
     assert done.returncode == 3
     assert "0.weight" in done.stderr
-    assert "B, C and S" in done.stderr
+    assert "bnnmcu.save(module, example_input" in done.stderr
 
 
 def test_images_seen_in_training_are_announced(cli, tmp_path: Path) -> None:

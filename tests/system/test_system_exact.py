@@ -82,8 +82,9 @@ def test_other_generators_and_planes(tmp_path: Path, generator: str, planes: int
     pytest.importorskip("torch")
     from bnnmcu.backend.project import write_project
     from bnnmcu.boards import load_board
-    from bnnmcu.frontend.paper import Quantization, to_graph
+    from bnnmcu.compiler import to_graph
     from bnnmcu.modelfile import read_model
+    from bnnmcu.passes import Quantization
     from bnnmcu.resources import model_path
 
     with model_path("s64.pt") as path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from needs import need_toolchain
 
-from bnnmcu.backend.memory import estimate
+from bnnmcu.backend.memory import estimate, predict
 from bnnmcu.backend.plan import make_plan
 from bnnmcu.backend.project import load_project
 from bnnmcu.boards import load_board
@@ -67,13 +67,17 @@ def test_manifest_names_every_file(shipped: Callable[[str], Path]) -> None:
 def test_memory_figures_hold(shipped: Callable[[str], Path], name: str, toolchain: str) -> None:
     need_toolchain(toolchain)
     project = load_project(shipped(name))
-    plan = make_plan(project.graph)
-    memory = estimate(plan, project.board)
+    plan = project.plan
+    memory = next(m for m in predict(plan, project.board) if m.toolchain == toolchain)
     build = build_firmware(project.folder, toolchain)
-    # Allowances must cover what the linker finds, and not by far.
-    assert memory.flash - 10_000 < build.flash_bytes <= memory.flash
-    assert memory.ram - 1_000 < build.ram_bytes <= memory.ram
+    if build.version != memory.compiler:
+        pytest.skip(f"measured with {toolchain} {memory.compiler}; this is {build.version}")
+    assert build.flash_bytes == pytest.approx(memory.flash, rel=0.01)
+    assert build.ram_bytes == memory.ram
     assert build.stack_bytes == memory.stack
+    if toolchain == "gcc":
+        assert build.stack_bound is not None
+        assert build.stack_bound.bytes is not None
     # The largest buffers must be exactly what the C's own macros make of the model.
     sizes = _object_sizes(build.elf)
     assert sizes["arena"] == memory.arena
@@ -81,6 +85,46 @@ def test_memory_figures_hold(shipped: Callable[[str], Path], name: str, toolchai
     ring = int(rings.read_text().split("BNN_BOARD_RX_BYTES ")[1].split("u")[0])
     assert sizes["request_words"] + sizes["reply_words"] + ring == memory.buffers
     assert read_firmware(build.elf).vectors
+
+
+@pytest.mark.parametrize("name", ["b64", "s64"])
+def test_export_shows_what_the_compiler_here_will_link(cli, tmp_path: Path, name: str) -> None:
+    from bnnmcu.toolchain.detect import default_toolchain
+
+    toolchain = default_toolchain()
+    if toolchain == "platformio":
+        pytest.skip("neither gcc nor zig is installed")
+    model = MODELS / f"{name}.pt"
+    done = cli("export", model, "--board", "nucleo_f446", "-o", tmp_path / "p", "--json")
+    report = json.loads(done.stdout)
+    assert report["memory"]["toolchain"] == toolchain
+    build = build_firmware(tmp_path / "p", toolchain)
+    if build.version != report["memory"]["compiler"]:
+        pytest.skip(f"measured with {report['memory']['compiler']}; this is {build.version}")
+    assert report["total"]["flash"] == pytest.approx(build.flash_bytes, rel=0.01)
+    assert report["total"]["ram"] == pytest.approx(build.ram_bytes, rel=0.01)
+
+
+@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
+def test_build_shows_prediction_and_stack(
+    shipped: Callable[[str], Path], cli, toolchain: str
+) -> None:
+    need_toolchain(toolchain)
+    project = load_project(shipped("b64"))
+    command = ("build", project.folder, "--toolchain", toolchain)
+    done = cli(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["predicted"] == project.predicted(toolchain)
+    assert report["stack"]["reserved"] == 2048
+    shown = cli(*command).stdout
+    assert f"{report['predicted']['flash']:,}" in shown
+    if toolchain == "gcc":
+        assert f"{report['stack']['bound']['bytes']:,}" in shown
+        assert "bnn_server_poll" in shown
+    else:
+        assert report["stack"]["bound"] is None
+        assert "no bound for the stack" in shown
 
 
 def _object_sizes(elf: Path) -> dict[str, int]:
@@ -159,7 +203,7 @@ def test_what_would_fit_is_named(cli, tmp_path: Path) -> None:
 
 
 def estimate_of(path: Path, board: str) -> bool:
-    from bnnmcu.frontend.paper import to_graph
+    from bnnmcu.compiler import to_graph
     from bnnmcu.modelfile import read_model
 
     return estimate(make_plan(to_graph(read_model(path))), load_board(board)).fits

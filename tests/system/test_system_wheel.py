@@ -67,6 +67,12 @@ def test_it_exports_without_torch_or_checkout(installed: Path, tmp_path: Path) -
     assert (folder / "src" / "bnn_model.c").is_file()
     assert (folder / "src" / "bnn_port_stm32f4.c").is_file()
     assert (folder / "platformio.ini").is_file()
+    done = _run(
+        installed / "bnnmcu", "export", "s64.safetensors", "--format", "library", "-o", "library",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "library" / "src" / "bnn_predict.h").is_file()
 
 
 def test_missing_extras_are_named(installed: Path, tmp_path: Path) -> None:

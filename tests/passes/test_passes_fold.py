@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnnmcu.frontend.fold import (
-    fold_threshold,
+from bnnmcu.graph import ALWAYS, GE, LE, NEVER
+from bnnmcu.lfsr import level_probability
+from bnnmcu.passes.lower.chain import Chain, Limit, Line
+from bnnmcu.passes.lower.fold import (
+    bisect_threshold,
     quantize_dense,
     quantize_per_channel,
     quantize_probability,
-    surrogate_value,
+    signs_of,
 )
-from bnnmcu.graph import ALWAYS, GE, LE, NEVER, Surrogate
-from bnnmcu.lfsr import level_probability
 
 
 def _bits(sums: npt.NDArray[np.int64], value: int, kind: int) -> npt.NDArray[np.bool_]:
@@ -28,8 +29,12 @@ def _bits(sums: npt.NDArray[np.int64], value: int, kind: int) -> npt.NDArray[np.
 def _check(slope: float, offset: float, rectified: bool, low: int, high: int) -> int:
     """Fold one channel and compare with the float rule at every integer; returns the kind."""
     sums = np.arange(low, high + 1, dtype=np.int64)
-    value, kind = fold_threshold(
-        Surrogate(np.array([slope]), np.array([offset]), rectified),
+    chain = Chain(1)
+    if rectified:
+        chain = chain.then(Limit("relu", 0.0, float("inf")))
+    chain = chain.then(Line("norm", np.array([slope]), np.array([offset])))
+    value, kind = bisect_threshold(
+        lambda x: chain.apply(x) >= 0,
         np.array([low], dtype=np.int64),
         np.array([high], dtype=np.int64),
     )
@@ -99,15 +104,13 @@ def test_channels_are_independent_and_bounds_may_be_wide() -> None:
     low = -rng.integers(0, 2**31 - 1, 300)
     high = rng.integers(0, 2**31 - 1, 300)
     low[:20] = high[:20] = 0
-    surrogate = Surrogate(slope, offset, False)
-    value, kind = fold_threshold(surrogate, low, high)
+    value, kind = bisect_threshold(lambda x: slope * x + offset >= 0, low, high)
     assert set(kind.tolist()) == {GE, LE, ALWAYS, NEVER}
     for c in range(300):
         near = {int(value[c]) + d for d in (-1, 0, 1)} | {int(low[c]), int(high[c]), 0}
         sums = np.array(sorted(s for s in near if low[c] <= s <= high[c]))
         expected = slope[c] * sums + offset[c] >= 0
         assert np.array_equal(_bits(sums, int(value[c]), int(kind[c])), expected)
-    assert np.array_equal(surrogate_value(surrogate, high), slope * high + offset)
 
 
 @pytest.mark.parametrize("bits", [2, 8, 12, 14, 16])
@@ -122,6 +125,51 @@ def test_first_layer_weights(bits: int) -> None:
     assert (np.abs(integers.reshape(6, -1)).max(axis=1) == [top, top, 0, top, top, top]).all()
     error = np.abs(weights - integers * scale.reshape(6, 1, 1, 1))
     assert (error <= scale.reshape(6, 1, 1, 1) * 0.5 * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("step", [1.0, 0.125, 3e-7])
+def test_weights_on_a_grid_lose_nothing(step: float) -> None:
+    grid = np.random.default_rng(1).integers(-7, 8, (5, 3, 3, 2)).astype(np.float64)
+    grid[:, 0, 0, 0] = 1
+    integers, scale = quantize_per_channel(np.float32(step) * grid, 8)
+    assert np.array_equal(integers, grid)
+    assert np.allclose(scale, np.float32(step), rtol=1e-12)
+
+
+def test_calibration_lowers_the_error_it_is_asked_to_lower() -> None:
+    rng = np.random.default_rng(3)
+    weights = rng.standard_t(3, size=(8, 5, 5, 1))
+    inputs = rng.random((400, 25))
+    moments = inputs.T @ inputs / len(inputs)
+
+    def error(moments_used: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:
+        integers, scale = quantize_per_channel(weights, 8, moments_used)
+        difference = (integers * scale.reshape(-1, 1, 1, 1) - weights).reshape(8, -1)
+        return ((difference @ inputs.T) ** 2).mean(axis=1)
+
+    plain, calibrated = error(None), error(moments)
+    assert (calibrated <= plain * (1 + 1e-9)).all()
+    assert (calibrated < plain * 0.9).any()
+
+
+@pytest.mark.parametrize(
+    ("weights", "binary"),
+    [
+        ([[0.5, -0.5], [2.0, 2.0]], True),
+        ([[0.5, -0.5000001], [1.0, 1.0]], True),
+        ([[0.5, -0.5001], [1.0, 1.0]], False),
+        ([[0.5, 0.0], [1.0, 1.0]], False),
+        ([[0.0, 0.0], [1.0, 1.0]], True),
+        ([[0.0, 0.0], [0.0, 0.0]], False),
+    ],
+)
+def test_binary_weights_are_recognised(weights: list[list[float]], binary: bool) -> None:
+    found = signs_of(np.array(weights).reshape(2, 1, 1, 2))
+    assert (found is not None) == binary
+    if found is not None:
+        bits, scale = found
+        assert np.array_equal(bits.reshape(2, 2), np.array(weights) > 0)
+        assert np.allclose(scale, np.abs(weights).max(axis=1))
 
 
 def test_dense_weights() -> None:

@@ -1,0 +1,169 @@
+"""Kernels of first layers and of layers with one position, forced, against the reference."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from count_rig import build_counter, count_instructions, places
+from many_models import Program
+from qemu_rig import board_differences
+from random_first import random_first, random_single
+from twin_check import differences, inputs
+
+from bnnmcu import reference
+from bnnmcu.backend.kernels.first import fir_weights
+from bnnmcu.backend.plan import KernelChoice, make_plan
+from bnnmcu.errors import MissingDependencyError
+from bnnmcu.graph import GE, INPUT, Conv, Dense, Graph, IntegerConv, Threshold
+from bnnmcu.lfsr import GENERATORS
+from bnnmcu.toolchain.detect import zig_command
+from bnnmcu.toolchain.native import host_compiler
+
+_COUNT = 25
+_IMAGES = 200
+_OPTIONS: dict[str, Callable[[int], Graph]] = {
+    "fir": lambda seed: random_first(seed, fir=True),
+    "smlad": lambda seed: random_first(seed, fir=False),
+    "rows": lambda seed: random_single(seed, drawn=False),
+    "rows-active": lambda seed: random_single(seed, drawn=False),
+    "masked": lambda seed: random_single(seed, drawn=False),
+    "drawn-single": lambda seed: random_single(
+        seed, drawn=True, generator=list(GENERATORS)[seed % 3]
+    ),
+}
+
+
+def _choice(option: str) -> KernelChoice:
+    return KernelChoice(force={"*": option})
+
+
+def _graphs(option: str, first: int, count: int) -> list[Graph]:
+    """Networks that have an option."""
+    found: list[Graph] = []
+    for seed in range(first, first + 5 * count):
+        graph = _OPTIONS[option](seed)
+        if any(step.option == option for step in make_plan(graph, _choice(option)).steps):
+            found.append(graph)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"{option} is hardly ever offered")
+
+
+@pytest.mark.parametrize("option", _OPTIONS)
+def test_forced_kernels_are_the_reference(option: str, tmp_path: Path) -> None:
+    try:
+        host_compiler()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    graphs = _graphs(option, 0, _COUNT)
+    assert differences(graphs, tmp_path / "twins", _choice(option)) == []
+    shutil.rmtree(tmp_path / "twins", ignore_errors=True)
+
+
+@pytest.mark.parametrize("option", _OPTIONS)
+def test_sanitizers_find_nothing(option: str, tmp_path: Path) -> None:
+    compiler = next((name for name in ("gcc", "clang") if shutil.which(name)), None)
+    if compiler is None:
+        pytest.skip("neither gcc nor clang is installed")
+    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    graphs = _graphs(option, 700, 8)
+    program = Program(graphs, tmp_path, compiler, flags, _choice(option))
+    requests, expected = b"", b""
+    for index, graph in enumerate(graphs):
+        images, seeds = inputs(graph)
+        requests += program.infer(index, images, seeds[:, 0])
+        expected += reference.run(graph, images, seeds[:, :1]).tobytes()
+    assert program.run(requests) == expected
+
+
+def _need_qemu(toolchain: str = "gcc") -> None:
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    if toolchain == "gcc" and shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed")
+    if toolchain == "zig" and zig_command() is None:
+        pytest.skip("zig is not installed")
+
+
+@pytest.mark.parametrize("option", _OPTIONS)
+@pytest.mark.parametrize(
+    ("core", "toolchain"), [("cortex-m4f", "gcc"), ("cortex-m4f", "zig"), ("cortex-m3", "gcc")]
+)
+def test_assembly_is_the_reference(option: str, core: str, toolchain: str, tmp_path: Path) -> None:
+    _need_qemu(toolchain)
+    graphs = _graphs(option, 1300, 6)
+    folder = tmp_path / "board"
+    assert board_differences(graphs, folder, core, toolchain, _choice(option)) == []
+
+
+def _weights(graph: Graph) -> int:
+    """Of the largest convolution."""
+    return max(node.weights.size for node in graph.nodes if isinstance(node, Conv))
+
+
+def _images(graph: Graph, count: int) -> npt.NDArray[np.uint8]:
+    """Noise of every brightness, so that from no to all inputs are active."""
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (count, *graph.input_shape))
+    scale = np.linspace(0, 3, count).reshape(-1, 1, 1, 1)
+    return np.clip(images * scale, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("option", ["fir", "smlad", "rows", "masked", "drawn-single"])
+def test_the_count_is_the_same_for_every_image(option: str, tmp_path: Path) -> None:
+    _need_qemu()
+    graph = max(_graphs(option, 100, 8), key=_weights)
+    elf = build_counter(graph, _choice(option), _images(graph, _IMAGES), tmp_path / "count")
+    counts = count_instructions(elf)
+    assert len(counts) == _IMAGES
+    assert len(set(counts)) == 1, f"{min(counts)} to {max(counts)}"
+
+
+def test_active_rows_depend_on_the_image(tmp_path: Path) -> None:
+    """Or the test above would prove nothing."""
+    _need_qemu()
+    graph = max(_graphs("rows-active", 100, 8), key=_weights)
+    elf = build_counter(graph, _choice("rows-active"), _images(graph, 20), tmp_path / "count")
+    assert len(set(count_instructions(elf))) > 1
+
+
+@pytest.mark.parametrize("option", ["fir", "smlad", "masked"])
+def test_constant_time_runs_the_same_way(option: str, tmp_path: Path) -> None:
+    _need_qemu()
+    graph = _graphs(option, 100, 1)[0]
+    images = _images(graph, 3)
+    ways = []
+    for i in range(len(images)):
+        elf = build_counter(graph, _choice(option), images[i : i + 1], tmp_path / str(i))
+        ways.append(places(elf, r"bnn_(first|fir|direct|pair|single|add|no_planes|ripple)"))
+    assert ways[0] == ways[1] == ways[2]
+    assert len(ways[0]) > 10
+
+
+def test_fir_weights_beyond_16_bits_are_declined() -> None:
+    weights = np.full((2, 8, 8, 1), 8192, dtype=np.int16)
+    assert fir_weights(weights) is None
+    assert fir_weights(weights - 1) is not None
+    conv = IntegerConv("conv", INPUT, weights, stride=(2, 2), bits=16)
+    graph = Graph("wide", (8, 8, 1), (conv, Dense("dense", "conv", np.ones((1, 2), np.int16))))
+    names = {a.name for a in make_plan(graph).steps[0].alternatives}
+    assert "smlad" in names
+    assert "fir" not in names
+
+
+def test_sums_that_could_leave_int32_with_their_threshold_are_declined() -> None:
+    """Sums from -2**30 and less to its positive: the distance of two of them is no int32."""
+    half = np.full((1, 8, 8, 100), 700, dtype=np.int16)
+    weights = np.concatenate([half, -half], axis=-1)
+    conv = IntegerConv("conv", INPUT, weights, stride=(2, 2))
+    dense = Dense("dense", "sign", np.ones((1, 1), np.int16))
+    for limit, offered in ((0, True), (2**31 - 1, False)):
+        sign = Threshold("sign", "conv", np.array([limit], np.int32), np.array([GE], np.uint8))
+        graph = Graph("large", (8, 8, 200), (conv, sign, dense))
+        names = {a.name for a in make_plan(graph).steps[0].alternatives}
+        assert ({"fir", "smlad"} <= names) is offered
