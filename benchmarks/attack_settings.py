@@ -36,8 +36,8 @@ from bnnmcu.attack.config import (
 from bnnmcu.attack.metrics import Summary, summarize
 from bnnmcu.attack.oracle import NativeOracle, Oracle
 from bnnmcu.attack.store import Store
+from bnnmcu.compiler import to_graph
 from bnnmcu.data import Dataset, load_dataset
-from bnnmcu.frontend.paper import to_graph
 from bnnmcu.graph import Graph
 from bnnmcu.modelfile import read_model
 

@@ -5,9 +5,10 @@
 
 Protocol: ``bnnmcu bench`` on QEMU's netduinoplus2 under ``-icount shift=0``,
 firmware compiled by arm-none-eabi-gcc, board nucleo_f446re, five digits,
-nothing on the wire. The counts are emulated instructions, not cycles: they do
-not depend on the machine that runs this. They do depend on the compiler, so
-counts of another compiler version are shown but not judged.
+nothing on the wire; kernels as ``bnnmcu export --optimize`` chooses them. The
+counts are emulated instructions, not cycles: they do not depend on the machine
+that runs this. They do depend on the compiler, so counts of another compiler
+version are shown but not judged.
 """
 
 from __future__ import annotations
@@ -20,32 +21,37 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bnnmcu.backend.plan import make_plan
+from bnnmcu.backend.choice import Goal, KernelChoice
 from bnnmcu.backend.project import load_project, write_project
 from bnnmcu.bench import bench
 from bnnmcu.boards import load_board
+from bnnmcu.compiler import to_graph
 from bnnmcu.data import load_digits
-from bnnmcu.frontend.paper import to_graph
 from bnnmcu.modelfile import read_model
 from bnnmcu.target import TargetOptions, open_target
 
 ROOT = Path(__file__).resolve().parent.parent
 HISTORY = Path(__file__).with_name("instructions.json")
-MODELS = ("b64", "c64", "s64")
+RUNS: tuple[tuple[str, Goal], ...] = (
+    *(("b64", goal) for goal in ("speed", "balanced", "size")),
+    ("c64", "balanced"),
+    *(("s64", goal) for goal in ("speed", "balanced", "size")),
+)
 TOLERANCE = 0.02
 FIGURES = ("instructions", "flash", "ram")
 
 
-def measure(name: str) -> dict[str, Any]:
-    """The bench report of one shipped network."""
+def measure(name: str, goal: Goal) -> dict[str, Any]:
+    """The bench report of one shipped network, its kernels chosen for a goal."""
     graph = to_graph(read_model(ROOT / "examples" / "models" / f"{name}.pt"))
     with tempfile.TemporaryDirectory() as folder:
         project_folder = Path(folder) / name
-        write_project(graph, load_board("nucleo_f446re"), project_folder)
+        choice = KernelChoice(goal)
+        write_project(graph, load_board("nucleo_f446re"), project_folder, choice=choice)
         project = load_project(project_folder)
         options = TargetOptions(emulate="qemu", toolchain="gcc", count=True)
         with open_target(project, options, lambda line: None) as target:
-            return bench(make_plan(graph), target, load_digits().stratified(5)).to_dict()
+            return bench(project.plan, target, load_digits().stratified(5)).to_dict()
 
 
 def figures(report: dict[str, Any]) -> dict[str, int]:
@@ -65,15 +71,15 @@ def main() -> int:
     history: dict[str, Any] = json.loads(HISTORY.read_text()) if HISTORY.exists() else {}
     grown = []
     measured = {}
-    for name in MODELS:
-        report = measure(name)
+    for model, goal in RUNS:
+        name, report = f"{model} {goal}", measure(model, goal)
         measured[name] = {"toolchain": report["toolchain"], **figures(report)}
         before = history.get(name, {})
         same = before.get("toolchain") == report["toolchain"]
         for figure, value in figures(report).items():
             old = before.get(figure)
             change = f"{100 * (value / old - 1):+7.2f} %" if old else "     new"
-            print(f"{name}  {figure:14} {value:>12,}  {change}{'' if same else '  (not judged)'}")
+            print(f"{name:13} {figure:14} {value:>12,}  {change}{'' if same else '  (not judged)'}")
             if old and same and value > old * (1 + TOLERANCE):
                 grown.append(f"{name} {figure}: {old:,} to {value:,}")
     if arguments.update:
