@@ -13,13 +13,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnnmcu.api import Exported, export, save, trace
+    from bnnmcu.api import Exported, KernelChoice, export, save, trace
     from bnnmcu.compare import diff
 
-__all__ = ["Exported", "__version__", "diff", "export", "save", "trace"]
+__all__ = ["Exported", "KernelChoice", "__version__", "diff", "export", "save", "trace"]
 
 __version__ = "0.1.0"
-_API = dict.fromkeys(("Exported", "export", "save", "trace"), "bnnmcu.api")
+_API = dict.fromkeys(("Exported", "KernelChoice", "export", "save", "trace"), "bnnmcu.api")
 _API["diff"] = "bnnmcu.compare"
 
 

@@ -32,7 +32,7 @@ from bnnmcu.passes import Lowering, Note, Quantization, lower
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Exported", "export", "save", "trace"]
+__all__ = ["Exported", "KernelChoice", "export", "save", "trace"]
 
 Normalisation = float | Sequence[float]
 
@@ -137,7 +137,9 @@ def export(
         board: name of a board, or a .toml file; for a firmware.
         format: ``firmware`` or ``library``.
         options: of quantisation; None for the defaults.
-        kernels: what the C is optimised for; None for a balance of speed and flash.
+        kernels: what the C is optimised for, and what of its way no image may change, as in
+            ``KernelChoice("speed", constant="time")``; None for a balance of speed and flash,
+            with as many instructions for every image.
         calibration: uint8 images (N, H, W, C) for a calibrated first layer.
         prefix: of a library's names, so that several fit one firmware.
         force: replace generated files even if they were edited.

@@ -1,7 +1,8 @@
 """Random words as the device makes them: seeding, generators, and weight draws.
 
 This module is the specification; the C in ``firmware_templates/runtime``
-follows it bit for bit.
+follows it bit for bit.  ``docs/GENERATORS.md`` tells it to people who write
+their own, with a program and test vectors, and says how good the words are.
 
 **Seeding.** A draw is named by one 64-bit seed, ``seed = hi << 32 | lo``.
 Neighbouring seeds must not give neighbouring states (raw xorshift128 is

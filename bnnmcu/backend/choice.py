@@ -5,13 +5,13 @@ The choice never changes what is computed: every kernel of a site gives the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from bnnmcu.backend.costs import Estimate, reserve
+from bnnmcu.backend.costs import Estimate, knows, reserve
 from bnnmcu.backend.kernels.base import Option
-from bnnmcu.errors import UsageError
+from bnnmcu.errors import UnsupportedModelError, UsageError
 
 __all__ = [
     "CONSTANCIES",
@@ -21,19 +21,23 @@ __all__ = [
     "Goal",
     "KernelChoice",
     "allowed",
+    "arena_limit",
     "best",
-    "cheaper_in_flash",
-    "cheaper_in_ram",
+    "fitted_in_flash",
+    "fitting",
+    "is_for",
+    "weakest",
 ]
 
 Goal = Literal["speed", "balanced", "size", "plain"]
 Constancy = Literal["count", "time"]
+Promise = Literal["none", "count", "time"]
 GOALS: tuple[str, ...] = get_args(Goal)
 CONSTANCIES: tuple[str, ...] = get_args(Constancy)
 
 #: Cycles that a byte of flash or of RAM is worth.
 _BYTE_WORTH = {"speed": 0.0, "balanced": 8.0, "size": 400.0, "plain": 0.0}
-_STRENGTH = {"none": 0, "count": 1, "time": 2}
+_STRENGTH: dict[Promise, int] = {"none": 0, "count": 1, "time": 2}
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,9 @@ class KernelChoice:
             ``balanced`` gives up bytes only for cycles that are worth them.  ``plain`` takes
             the kernels that every core has and every other is judged by.
         constant: what must not depend on the input: the number of instructions
-            (``count``), or branches and addresses too (``time``).  Kernels declare it; the
-            fast ones are tested, the plain ones are not yet.
+            (``count``), or branches and addresses too (``time``).  Kernels declare it, and
+            traces of emulated boards test it.  A kernel that is forced is taken with
+            whatever it promises, so that the plan may promise less.
         flash, ram: bytes of the board, to be fitted where possible; None: any number.
         core: whose costs count, as boards name it.
         force: name of a step, or ``*`` for all of them, to the option that it must take, as
@@ -118,6 +123,18 @@ class Alternative:
         return self.option.name
 
 
+def weakest(options: Iterable[Option]) -> Promise:
+    """What several kernels promise together."""
+    return min((option.constant for option in options), key=_STRENGTH.__getitem__)
+
+
+def is_for(option: Option, choice: KernelChoice) -> bool:
+    """Whether the core has the kernel, or the choice forces it all the same."""
+    return knows(option.family, choice.core) or bool(
+        {option.name, option.family} & set(choice.force.values())
+    )
+
+
 def _forced(name: str, options: Sequence[Alternative], choice: KernelChoice) -> list[Alternative]:
     wanted = choice.force.get(name, choice.force.get("*"))
     if wanted is None:
@@ -139,16 +156,25 @@ def allowed(
 
     Raises:
         UsageError: the step is forced to an option that it does not have.
+        UnsupportedModelError: none of them promises what the choice asks for.
     """
     forced = _forced(name, options, choice)
     if forced:
         return tuple(forced)
-    if choice.optimize == "plain":
-        return tuple(options[:1])
+    # The plain kernel is the first.
+    offered = options[:1] if choice.optimize == "plain" else options
     least = _STRENGTH[choice.constant]
-    kept = [a for a in options if _STRENGTH[a.option.constant] >= least]
-    # The plain kernel is the first, and there for every site.
-    return tuple(kept or options[:1])
+    kept = tuple(a for a in offered if _STRENGTH[a.option.constant] >= least)
+    if not kept:
+        promises = ", ".join(f"{a.name} ({a.option.constant})" for a in offered)
+        raise UnsupportedModelError(
+            f"no kernel promises constant {choice.constant}: there is {promises}",
+            where=name,
+            hint="--constant-count asks for less"
+            if choice.constant == "time"
+            else "force a kernel in KernelChoice to do without the promise",
+        )
+    return kept
 
 
 def _price(a: Alternative, choice: KernelChoice) -> float:
@@ -162,15 +188,13 @@ def best(options: Sequence[Alternative], choice: KernelChoice) -> Alternative:
 
 
 def _exchange(
-    chosen: Sequence[Alternative],
-    options: Sequence[Sequence[Alternative]],
-    size: Mapping[int, Mapping[str, int]],
+    chosen: Sequence[Alternative], options: Sequence[Sequence[Alternative]]
 ) -> tuple[int, Alternative] | None:
-    """The change that costs the fewest cycles a byte saved; None if none saves any."""
+    """The change that costs the fewest cycles a byte of flash saved; None if none saves any."""
     found: list[tuple[float, int, Alternative]] = []
     for i, (now, others) in enumerate(zip(chosen, options, strict=True)):
         for other in others:
-            saved = size[i][now.name] - size[i][other.name] if i in size else 0
+            saved = now.estimate.flash - other.estimate.flash
             if saved > 0:
                 found.append(((other.estimate.cycles - now.estimate.cycles) / saved, i, other))
     if not found:
@@ -179,27 +203,28 @@ def _exchange(
     return i, other
 
 
-def cheaper_in_flash(
-    chosen: Sequence[Alternative], options: Sequence[Sequence[Alternative]], choice: KernelChoice
-) -> tuple[int, Alternative] | None:
-    """The step to change, and to what, if the flash does not suffice; else None."""
-    used = reserve(choice.core).flash + sum(a.estimate.flash for a in chosen)
-    if choice.flash is None or used <= choice.flash:
-        return None
-    sizes = {i: {a.name: a.estimate.flash for a in others} for i, others in enumerate(options)}
-    return _exchange(chosen, options, sizes)
+def fitted_in_flash(
+    options: Sequence[Sequence[Alternative]], choice: KernelChoice
+) -> list[Alternative]:
+    """The best of each step, and cheaper ones until the flash suffices, if it can."""
+    chosen = [best(alternatives, choice) for alternatives in options]
+    while choice.flash is not None:
+        used = reserve(choice.core).flash + sum(a.estimate.flash for a in chosen)
+        change = _exchange(chosen, options) if used > choice.flash else None
+        if change is None:
+            break
+        # Each change takes fewer bytes, so this ends.
+        chosen[change[0]] = change[1]
+    return chosen
 
 
-def cheaper_in_ram(
-    chosen: Sequence[Alternative],
-    options: Sequence[Sequence[Alternative]],
-    arena_words: int,
-    peak: Sequence[int],
-    choice: KernelChoice,
-) -> tuple[int, Alternative] | None:
-    """The same for RAM: only the steps at the peak can bring it down."""
-    used = reserve(choice.core).ram + 4 * arena_words
-    if choice.ram is None or used <= choice.ram:
-        return None
-    sizes = {i: {a.name: a.estimate.words for a in options[i]} for i in peak}
-    return _exchange(chosen, options, sizes)
+def arena_limit(choice: KernelChoice) -> int | None:
+    """Words that the arena may take; None: any number."""
+    return None if choice.ram is None else max(0, choice.ram - reserve(choice.core).ram) // 4
+
+
+def fitting(options: Sequence[Alternative], scratch_words: int) -> Sequence[Alternative]:
+    """The options with at most so much scratch; those with the least if none has so little."""
+    least = min(a.option.kernel.scratch_words for a in options)
+    most = max(least, scratch_words)
+    return [a for a in options if a.option.kernel.scratch_words <= most]

@@ -1,8 +1,9 @@
 """What a kernel costs: a linear model over units of work, fitted to measurements.
 
-``costs.json`` holds, for each core and family of kernels, the bytes of code and
-for each unit of work its instructions and modelled cycles, the wait for flash
-included.  An option says how often it does each unit.
+``costs/CORE.json`` holds, for each family of kernels, the bytes of code and for
+each unit of work its instructions and modelled cycles, the wait for flash
+included.  An option says how often it does each unit.  A family that a core's
+file does not have is not for that core: no plan takes it there unless forced.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import Any
 
 from bnnmcu.backend.kernels.base import Option
 
-__all__ = ["Estimate", "Reserve", "estimate", "reserve"]
+__all__ = ["MEASURED", "Estimate", "Reserve", "estimate", "knows", "reserve", "table_of"]
 
-_TABLE = "costs.json"
-#: For cores that were not measured.
-_CORE = "cortex-m4f"
+#: The core whose kernels were measured first; it lends its figures to cores without a file.
+MEASURED = "cortex-m4f"
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,24 @@ class Reserve:
 
 
 @cache
+def _file(core: str) -> dict[str, Any] | None:
+    path = files("bnnmcu").joinpath("backend", "costs", f"{core}.json")
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def table_of(core: str) -> str:
+    """The core whose figures stand for this one: itself if it was measured."""
+    found = _file(core)
+    return MEASURED if found is None else str(found.get("like", core))
+
+
 def _core(core: str) -> dict[str, Any]:
-    text = files("bnnmcu").joinpath("backend", _TABLE).read_text(encoding="utf-8")
-    cores: dict[str, Any] = json.loads(text)["cores"]
-    found: dict[str, Any] = cores.get(core, cores[_CORE])
+    found = _file(table_of(core))
+    if found is None:
+        raise KeyError(core)
     return found
 
 
@@ -66,13 +80,28 @@ def reserve(core: str) -> Reserve:
     return Reserve(**_core(core)["reserve"])
 
 
+def knows(family: str, core: str) -> bool:
+    """Whether a family of kernels is for a core."""
+    return family in _core(core)["families"]
+
+
+@cache
+def _family(family: str, core: str) -> dict[str, Any]:
+    others = sorted(e.name[:-5] for e in files("bnnmcu").joinpath("backend/costs").iterdir())
+    for name in (core, *others):
+        found = _core(name)["families"].get(family)
+        if found is not None:
+            return dict(found)
+    raise KeyError(family)
+
+
 def estimate(option: Option, core: str) -> Estimate:
-    """The cost of an option on a core.
+    """The cost of an option on a core; of a family not meant for it, what it costs on another.
 
     Raises:
-        KeyError: ``costs.json`` does not have its family or a unit of its work.
+        KeyError: no file has its family, or a unit of its work.
     """
-    family = _core(core)["families"][option.family]
+    family = _family(option.family, core)
     units = family["work"]
     kernel = option.kernel
     return Estimate(

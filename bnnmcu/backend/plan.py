@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bnnmcu.backend.arena import Placed, Request, place
 from bnnmcu.backend.choice import (
@@ -16,13 +16,16 @@ from bnnmcu.backend.choice import (
     Alternative,
     KernelChoice,
     allowed,
-    best,
-    cheaper_in_flash,
-    cheaper_in_ram,
+    arena_limit,
+    fitted_in_flash,
+    fitting,
+    is_for,
+    weakest,
 )
 from bnnmcu.backend.costs import Estimate, estimate
 from bnnmcu.backend.kernels.base import Constant, Fields, Kernel
 from bnnmcu.backend.kernels.dense import logit_bytes
+from bnnmcu.backend.naming import Tables, short_labels
 from bnnmcu.backend.schedule import Task, schedule
 from bnnmcu.errors import UnsupportedModelError
 from bnnmcu.graph import INPUT, Graph, TensorSpec, infer
@@ -39,8 +42,8 @@ __all__ = [
 ]
 
 _MAX_STEPS = 255
-#: Bytes of a step's name on the wire: BNN_TEXT_MAX of bnn_protocol.h.
-_LABEL = 31
+#: How often the room for a task is lowered until the arena fits.
+_ROUNDS = 6
 # Kernels count words in 32 bits, and addresses have no more.
 _MAX_ARENA_WORDS = 1 << 30
 
@@ -85,6 +88,11 @@ class Step:
     def estimate(self) -> Estimate:
         """What it should cost."""
         return next(a.estimate for a in self.alternatives if a.name == self.option)
+
+    @property
+    def promise(self) -> Literal["none", "count", "time"]:
+        """What no input changes: the number of instructions, or branches and addresses too."""
+        return next(a.option.constant for a in self.alternatives if a.name == self.option)
 
     @property
     def kernel(self) -> str:
@@ -168,6 +176,22 @@ class Plan:
         return sum(step.flash_bytes for step in self.steps)
 
     @property
+    def promise(self) -> Literal["none", "count", "time"]:
+        """What all its kernels promise together; never less than its choice asks for, unless
+        kernels were forced."""
+        return weakest(
+            a.option for step in self.steps for a in step.alternatives if a.name == step.option
+        )
+
+    def report(self) -> dict[str, Any]:
+        """How its kernels were chosen, for manifests."""
+        return {
+            "choice": self.choice.to_dict(),
+            "constant": {"asked": self.choice.constant, "holds": self.promise},
+            "steps": {step.name: step.report() for step in self.steps},
+        }
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
         return sum(step.macs for step in self.steps)
@@ -239,38 +263,6 @@ def _requests(tasks: Sequence[Task], lives: dict[str, _Life]) -> list[Request]:
     return requests
 
 
-def _labels(names: Sequence[str]) -> list[str]:
-    """Names of at most 31 bytes, all different; the end of a long one says the most."""
-    labels: list[str] = []
-    taken = {name for name in names if len(name) <= _LABEL}
-    for name in names:
-        label, count = name, 0
-        while len(label) > _LABEL or (label != name and label in taken):
-            mark = f"~{count}~" if count else "~"
-            label = mark + name[len(mark) - _LABEL :]
-            count += 1
-        taken.add(label)
-        labels.append(label)
-    return labels
-
-
-class _Tables:
-    """Names the tables; equal ones get one place."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, bytes], str] = {}
-
-    def of(self, index: int, kernel: Kernel) -> tuple[Constant, ...]:
-        """The tables of a step."""
-        named = []
-        for constant in kernel.constants:
-            key = (constant.c_type, constant.data.tobytes())
-            own = f"bnn_layer{index}_{constant.role}"
-            symbol = self._known.setdefault(key, own)
-            named.append(constant.named(symbol, shared=symbol != own))
-        return tuple(named)
-
-
 def _check(graph: Graph, tasks: Sequence[Task]) -> None:
     if len(tasks) > _MAX_STEPS:
         raise UnsupportedModelError(
@@ -307,12 +299,6 @@ class _Layout:
         """Bytes in use while a task runs."""
         return 4 * sum(b.words for b in self.buffers.values() if b.alive(index))
 
-    @property
-    def peak(self) -> list[int]:
-        """The tasks during which the most is in use."""
-        used = [self.ram(i) for i in range(len(self.tasks))]
-        return [i for i, ram in enumerate(used) if ram == max(used)]
-
 
 def _choose(
     tasks: list[Task],
@@ -322,20 +308,27 @@ def _choose(
 ) -> _Layout:
     """Every task with the kernel of the choice, as far as possible within its flash and RAM."""
     possible = [allowed(t.name, p, choice) for t, p in zip(tasks, priced, strict=True)]
-    chosen = [best(options, choice) for options in possible]
-    while True:
-        change = cheaper_in_flash(chosen, possible, choice)
-        if change is None:
-            break
-        chosen[change[0]] = change[1]
-    while True:
-        taken = [t.taking(a.option) for t, a in zip(tasks, chosen, strict=True)]
-        layout = _Layout.of(taken, specs)
-        change = cheaper_in_ram(chosen, possible, layout.arena_words, layout.peak, choice)
-        if change is None:
-            return layout
-        # Each change takes fewer words, so this ends.
-        chosen[change[0]] = change[1]
+
+    def layout(chosen: Sequence[Alternative]) -> _Layout:
+        return _Layout.of([t.taking(a.option) for t, a in zip(tasks, chosen, strict=True)], specs)
+
+    found = layout(fitted_in_flash(possible, choice))
+    limit = arena_limit(choice)
+    if limit is None or found.arena_words <= limit:
+        return found
+    # What a task needs besides its scratch hardly depends on the kernel, so RAM is a limit for
+    # each task by itself.  Gaps between buffers may ask for a little more: then it is lowered.
+    room = limit
+    for _ in range(_ROUNDS):
+        within = [
+            fitting(options, room - found.ram(i) // 4 + task.kernel.scratch_words)
+            for i, (task, options) in enumerate(zip(found.tasks, possible, strict=True))
+        ]
+        tried = layout(fitted_in_flash(within, choice))
+        if tried.arena_words <= limit:
+            return tried
+        room -= max(1, tried.arena_words - limit)
+    return tried
 
 
 def make_plan(graph: Graph, choice: KernelChoice = DEFAULT_CHOICE) -> Plan:
@@ -346,14 +339,19 @@ def make_plan(graph: Graph, choice: KernelChoice = DEFAULT_CHOICE) -> Plan:
 
     Raises:
         UnsupportedModelError: too many steps, too much memory for any address,
-            or stochastic layers with different numbers of bit-planes.
+            stochastic layers with different numbers of bit-planes, or a step for
+            which no kernel promises what the choice asks for.
         UsageError: a step is forced to a kernel that it does not have.
     """
     specs = infer(graph)
     tasks = schedule(graph, specs)
     _check(graph, tasks)
     priced = [
-        tuple(Alternative(option, estimate(option, choice.core)) for option in task.options)
+        tuple(
+            Alternative(option, estimate(option, choice.core))
+            for i, option in enumerate(task.options)
+            if i == 0 or is_for(option, choice)
+        )
         for task in tasks
     ]
     layout = _choose(tasks, priced, specs, choice)
@@ -365,8 +363,8 @@ def make_plan(graph: Graph, choice: KernelChoice = DEFAULT_CHOICE) -> Plan:
             where=graph.name,
             hint="use a smaller input, or fewer filters",
         )
-    tables = _Tables()
-    labels = _labels([task.name for task in tasks])
+    tables = Tables()
+    labels = short_labels([task.name for task in tasks])
     steps = tuple(
         Step(
             name=task.name,

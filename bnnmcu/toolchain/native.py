@@ -44,8 +44,9 @@ __all__ = [
     "native_sources",
 ]
 
-#: No -march=native: a cache may be shared by machines of several kinds.
 HOST_FLAGS = ("-std=c99", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion")
+#: All that this machine's processor has: sums are integers, the same by any instructions.
+_NATIVE = "-march=native"
 _COMPILE_TIMEOUT_S = 300.0
 
 
@@ -91,6 +92,23 @@ def compiler_version(*command: str) -> str:
     return version_of([*command, "--version"]) or "unknown"
 
 
+@cache
+def _machine(*command: str) -> str:
+    """What a compiler knows of this machine's processor, as macros; empty if it cannot tell."""
+    try:
+        done = subprocess.run(
+            [*command, _NATIVE, "-E", "-dM", "-x", "c", "-"],
+            input="",
+            capture_output=True,
+            text=True,
+            timeout=_COMPILE_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
 def native_sources(graph: Graph, choice: KernelChoice = DEFAULT_CHOICE) -> dict[str, bytes]:
     """All C files of the native twin, by name."""
     twin = {"bnn_native.c": template_bytes("app/bnn_native.c")}
@@ -105,8 +123,10 @@ def _compile(sources: dict[str, bytes]) -> Path:
     """The shared library of these sources, from the cache or newly compiled."""
     compiler = host_compiler()
     # A home folder may serve machines of several kinds, and compilers are updated.
-    made_by = (compiler, compiler_version(*compiler), sys.platform, platform.machine())
-    digest = hashlib.sha256(repr((made_by, HOST_FLAGS)).encode())
+    machine = _machine(*compiler)
+    made_by = (compiler, compiler_version(*compiler), sys.platform, platform.machine(), machine)
+    flags = (*HOST_FLAGS, _NATIVE) if machine else HOST_FLAGS
+    digest = hashlib.sha256(repr((made_by, flags)).encode())
     for name, text in sorted(sources.items()):
         digest.update(f"\0{name}\0{len(text)}\0".encode() + text)
     folder = cache_folder() / "native"
@@ -120,7 +140,7 @@ def _compile(sources: dict[str, bytes]) -> Path:
             (work / file).write_bytes(text)
         output = work / f"twin{_suffix()}"
         files = sorted(str(work / file) for file in sources if file.endswith(".c"))
-        command = [*compiler, *HOST_FLAGS, "-shared", "-o", str(output), f"-I{work}", *files]
+        command = [*compiler, *flags, "-shared", "-o", str(output), f"-I{work}", *files]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_COMPILE_TIMEOUT_S, check=False

@@ -1,4 +1,4 @@
-#include "bnn.h"
+#include "bnn_internal.h"
 
 int bnn_init(bnn_ctx_t *ctx, const bnn_model_t *model, uint32_t *arena, size_t arena_words)
 {
@@ -67,21 +67,28 @@ int64_t bnn_logit(const bnn_ctx_t *ctx, unsigned index)
     return (int64_t)(high << 32 | low);
 }
 
+/* The borrow of x - y - borrow: with 0, whether x < y.  Without a branch, as in the kernels. */
+static uint32_t bnn_borrow(uint32_t x, uint32_t y, uint32_t borrow)
+{
+    return bnn_opaque(((~x & y) | ((~x | y) & (x - y - borrow))) >> 31);
+}
+
 int bnn_argmax(const bnn_ctx_t *ctx)
 {
     if (ctx == NULL || ctx->logits == NULL) {
         return BNN_ERR_ARG;
     }
-    int best = 0;
-    int64_t largest = bnn_logit(ctx, 0);
-    for (unsigned i = 1; i < ctx->model->classes; i++) {
-        const int64_t logit = bnn_logit(ctx, i);
-        if (logit > largest) {
-            largest = logit;
-            best = (int)i;
-        }
+    const uint32_t *logits = ctx->logits;
+    const uint32_t turn = 0x80000000u; /* signed numbers in the order of unsigned ones */
+    uint32_t best = 0, low = logits[0], high = logits[1] ^ turn;
+    for (uint32_t i = 1; i < ctx->model->classes; i++) {
+        const uint32_t own_low = logits[2 * i], own_high = logits[2 * i + 1] ^ turn;
+        const uint32_t larger = 0u - bnn_borrow(high, own_high, bnn_borrow(low, own_low, 0));
+        best = bnn_select(larger, i, best);
+        low = bnn_select(larger, own_low, low);
+        high = bnn_select(larger, own_high, high);
     }
-    return best;
+    return (int)best;
 }
 
 /* The finaliser of MurmurHash3: a bijection that spreads every bit. */
@@ -107,16 +114,14 @@ void bnn_seed(bnn_rng_t *rng, uint8_t generator, uint64_t seed)
         rng->s[i] = bnn_fmix32(bnn_fmix32(low ^ mix[i]) + high + i);
     }
     if (generator == BNN_GENERATOR_XORSHIFT128) {
-        if ((rng->s[0] | rng->s[1] | rng->s[2] | rng->s[3]) == 0) {
-            rng->s[3] = 1;
-        }
+        const uint32_t any = rng->s[0] | rng->s[1] | rng->s[2] | rng->s[3];
+        /* 1 if all are zero: no branch here or below, so that no count depends on a seed. */
+        rng->s[3] |= bnn_borrow(any, 1, 0);
         return;
     }
     const unsigned components = generator == BNN_GENERATOR_TAUS88 ? 3 : 4;
     for (unsigned i = 0; i < components; i++) {
-        if (rng->s[i] < minimum[i]) {
-            rng->s[i] += minimum[i];
-        }
+        rng->s[i] += minimum[i] & (0u - bnn_borrow(rng->s[i], minimum[i], 0));
     }
 }
 

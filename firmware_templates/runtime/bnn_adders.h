@@ -5,7 +5,7 @@
 #ifndef BNN_ADDERS_H
 #define BNN_ADDERS_H
 
-#include <stdint.h>
+#include "bnn_low.h"
 
 /* Full adder on 32 lanes: *sum gets a + b + *sum, the carry is returned. */
 static inline uint32_t bnn_add3(uint32_t *sum, uint32_t a, uint32_t b)
@@ -15,11 +15,6 @@ static inline uint32_t bnn_add3(uint32_t *sum, uint32_t a, uint32_t b)
     *sum = partial ^ b;
     return carry;
 }
-
-/* The four low planes of a count while rows are added to it. */
-typedef struct bnn_low {
-    uint32_t ones, twos, fours, eights;
-} bnn_low_t;
 
 /*
  * Adds 16 words, ROW(0) to ROW(15), to the planes; the carry, worth 16, is

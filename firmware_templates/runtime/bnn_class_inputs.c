@@ -4,12 +4,16 @@
 #if defined(__thumb2__) && !defined(BNN_PORTABLE)
 #include "bnn_class_inputs_thumb2.h"
 #define BNN_THUMB2 1
+#define BNN_HAS_LOOPS 1
+#elif defined(__thumb__) && !defined(BNN_PORTABLE)
+#include "bnn_class_inputs_thumb1.h"
+#define BNN_HAS_LOOPS 1
 #endif
 
 /* Words of inputs after which a zero stands. */
 #define BNN_BLOCKS 3u
 
-#ifndef BNN_THUMB2
+#ifndef BNN_HAS_LOOPS
 /* The high bits of a's fields change places with the low bits of b's. */
 static inline void bnn_swap(uint32_t *a, uint32_t *b, uint32_t step, uint32_t mask)
 {
@@ -177,7 +181,8 @@ void bnn_class_inputs(const bnn_classes_t *conv, const uint32_t *in, const bnn_r
         const uint32_t down = ky * s->dilation_y;
         const uint32_t rows = whole ? all : bnn_below(room->y, down, s->in_h);
         for (uint32_t kx = 0; kx < s->kernel_w; kx++) {
-            const uint32_t inside = rows & room->cols[kx];
+            /* Lanes without a position see what the first one does: they may count as inside. */
+            const uint32_t inside = whole ? 0xFFFFFFFFu : rows & room->cols[kx];
             const uint32_t along = kx * s->dilation_x;
             /* Of the first lane's tap, counted in bits of the planes. */
             const uint32_t bit = first + 32u * conv->guard +

@@ -89,17 +89,31 @@ BNN_NAKED void bnn_finish(uint32_t *block BNN_UNUSED)
     "bic lr, r3, " row "\n"                                                                        \
     "strd r12, lr, [r0], #8\n"
 
+#define BNN_PUT_ALL(row)                                                                           \
+    "mvn lr, " row "\n"                                                                            \
+    "strd " row ", lr, [r0], #8\n"
+
 BNN_NAKED uint32_t *bnn_put_block(uint32_t *x BNN_UNUSED, const uint32_t *block BNN_UNUSED,
                                   uint32_t count BNN_UNUSED, uint32_t inside BNN_UNUSED)
 {
     __asm volatile("push {r4-r11, lr}\n"
                    "add r12, r0, r2, lsl #3\n"
                    "push {r12}\n"
+                   "adds r12, r3, #1\n"
+                   "beq 2f\n"
                    "1:\n"
                    "ldmia r1!, {r4-r11}\n" BNN_NEAR BNN_PUT("r4") BNN_PUT("r5") BNN_PUT("r6")
                    BNN_PUT("r7") BNN_PUT("r8") BNN_PUT("r9") BNN_PUT("r10") BNN_PUT("r11")
                    "subs r2, r2, #8\n"
                    "bhi 1b\n"
+                   "pop {r0}\n"
+                   "pop {r4-r11, pc}\n"
+                   "2:\n" /* all lanes are inside */
+                   "ldmia r1!, {r4-r11}\n" BNN_NEAR BNN_PUT_ALL("r4") BNN_PUT_ALL("r5")
+                   BNN_PUT_ALL("r6") BNN_PUT_ALL("r7") BNN_PUT_ALL("r8") BNN_PUT_ALL("r9")
+                   BNN_PUT_ALL("r10") BNN_PUT_ALL("r11")
+                   "subs r2, r2, #8\n"
+                   "bhi 2b\n"
                    "pop {r0}\n"
                    "pop {r4-r11, pc}\n");
 }

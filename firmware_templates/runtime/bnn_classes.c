@@ -4,6 +4,12 @@
 #if defined(__thumb2__) && !defined(BNN_PORTABLE)
 #include "bnn_classes_thumb2.h"
 #define BNN_THUMB2 1
+#define BNN_HAS_LOOPS 1
+#define BNN_OUTLINE __attribute__((noinline))
+#elif defined(__thumb__) && !defined(BNN_PORTABLE)
+#include "bnn_classes_thumb1.h"
+#define BNN_THUMB1 1
+#define BNN_HAS_LOOPS 1
 #define BNN_OUTLINE __attribute__((noinline))
 #else
 #define BNN_OUTLINE
@@ -15,7 +21,6 @@
 typedef const void *(*bnn_run_t)(const void *list, const uint32_t *x, uint32_t *sums,
                                  uint32_t classes);
 
-#ifndef BNN_HAS_STEPS
 static inline uint32_t bnn_full_add(uint32_t *sum, uint32_t a, uint32_t b)
 {
     const uint32_t partial = *sum ^ a;
@@ -40,12 +45,13 @@ static inline void bnn_count_octet(uint32_t *sum, const uint32_t *v)
         carry = next;
     }
 }
-#endif
 
-#ifndef BNN_THUMB2
-/* The sums of one run over all classes of a set; returns the rest of the list. */
-static const void *bnn_run_places(const void *list, const uint32_t *x, uint32_t *sums,
-                                  uint32_t classes)
+/*
+ * The sums of one run over all classes of a set; returns the rest of the list, whose
+ * entries count in words or in bytes.
+ */
+static inline const void *bnn_run_entries(const void *list, const uint32_t *x, uint32_t *sums,
+                                          uint32_t classes, uint32_t unit)
 {
     const uint16_t *at = list;
 
@@ -54,13 +60,13 @@ static const void *bnn_run_places(const void *list, const uint32_t *x, uint32_t 
         uint32_t quads = *at++;
         for (; quads > 1; quads -= 2, at += 8) {
             for (uint32_t i = 0; i < 8; i++) {
-                v[i] = x[at[i]];
+                v[i] = x[at[i] / unit];
             }
             bnn_count_octet(sum, v);
         }
         if (quads != 0) {
             for (uint32_t i = 0; i < 4; i++) {
-                v[i] = x[*at++];
+                v[i] = x[*at++ / unit];
                 v[i + 4] = 0;
             }
             bnn_count_octet(sum, v);
@@ -70,6 +76,21 @@ static const void *bnn_run_places(const void *list, const uint32_t *x, uint32_t 
         }
     }
     return at;
+}
+
+#ifndef BNN_HAS_LOOPS
+static const void *bnn_run_places(const void *list, const uint32_t *x, uint32_t *sums,
+                                  uint32_t classes)
+{
+    return bnn_run_entries(list, x, sums, classes, 1u);
+}
+#endif
+
+#ifndef BNN_THUMB1
+static const void *bnn_run_offsets(const void *list, const uint32_t *x, uint32_t *sums,
+                                   uint32_t classes)
+{
+    return bnn_run_entries(list, x, sums, classes, 4u);
 }
 #endif
 
@@ -129,6 +150,11 @@ static inline void bnn_add_numbers(uint32_t *sum, const uint32_t *a, const uint3
         bnn_adders[planes - BNN_FEWEST](sum, a, b, count);
         return;
     }
+#elif defined(BNN_THUMB1)
+    if (planes >= BNN_FEWEST && planes <= BNN_MOST) {
+        bnn_add_planes(sum, a, b, count << 8 | planes);
+        return;
+    }
 #endif
     bnn_add_any(sum, a, b, count, planes);
 }
@@ -186,7 +212,7 @@ static void bnn_weigh(uint32_t *value, const uint32_t *m, const uint32_t *mark,
     }
 }
 
-#ifndef BNN_THUMB2
+#ifndef BNN_HAS_LOOPS
 /* The sign of m - 2 M + addend modulo 2^planes. */
 static uint32_t bnn_sign_of(const uint32_t *m, const uint32_t *mark, uint32_t addend,
                             uint32_t planes)
@@ -207,37 +233,19 @@ static uint32_t bnn_sign_of_lanes(const uint32_t *m, const uint32_t *mark, const
 }
 #endif
 
-/* A bit of every filter and lane, from rows of lanes to words of channels. */
-static void bnn_store_bits(const bnn_classes_t *conv, const bnn_room_t *room, uint32_t first,
-                           uint32_t lanes, uint32_t *out)
-{
-    const uint32_t words = bnn_words(conv->shape.out_c);
+static const uint32_t bnn_nothing[BNN_STRIDE];
 
-    for (uint32_t i = conv->shape.out_c; i < 32u * words; i++) {
-        room->rows[i] = 0;
-    }
-    for (uint32_t w = 0; w < words; w++) {
-        uint32_t *const block = room->rows + 32u * w;
-        const uint32_t flip = conv->flip != NULL ? conv->flip[w] : 0;
-        bnn_transpose(block);
-        for (uint32_t i = 0; i < lanes; i++) {
-            out[(first + i) * words + w] = block[i] ^ flip;
-        }
-    }
-}
-
-/* One filter's mismatches in bit-planes become sums. */
-static void bnn_store_sums(const bnn_classes_t *conv, const bnn_room_t *room, uint32_t first,
-                           uint32_t lanes, uint32_t filter, uint32_t *out)
+/* The bits of a set, with the same addend for all lanes. */
+static void bnn_set_signs(const bnn_classes_t *conv, const bnn_room_t *room, uint32_t first,
+                          uint32_t filters)
 {
-    for (uint32_t i = conv->planes; i < 32; i++) {
-        room->block[i] = 0;
-    }
-    bnn_transpose(room->block);
-    for (uint32_t i = 0; i < lanes; i++) {
-        const int32_t sum = (int32_t)room->taps[i] - 2 * (int32_t)room->block[i];
-        const int32_t kept = conv->relu && sum < 0 ? 0 : sum;
-        out[(first + i) * conv->shape.out_c + filter] = (uint32_t)kept;
+    const int16_t *addend = conv->addend + first;
+    const uint32_t *mark = bnn_nothing;
+    uint32_t *row = room->rows + first;
+
+    for (uint32_t k = 1; k <= filters; k++) {
+        *row++ = bnn_sign_of(room->sums, mark, (uint32_t)(int32_t)*addend++, conv->planes);
+        mark = k == 1 ? room->sums + BNN_STRIDE : room->marks + k * BNN_STRIDE;
     }
 }
 
@@ -280,14 +288,15 @@ static void bnn_classes_run(const bnn_classes_t *conv, const uint32_t *in, uint3
 {
     const bnn_shape_t *s = &conv->shape;
     const uint32_t positions = (uint32_t)s->out_h * s->out_w;
-    static const uint32_t zero[BNN_STRIDE];
+    /* Classes of the largest set. */
+    const uint32_t most = 1u << (conv->filters - (conv->larger != 0 ? 0u : 1u));
     uint32_t group = 0, before = 0;
     bnn_room_t room;
 
     room.sums = scratch;
-    room.more = room.sums + 32u * BNN_STRIDE;
-    room.marks = room.more + 32u * BNN_STRIDE;
-    room.block = room.marks + 6u * BNN_STRIDE;
+    room.more = room.sums + (size_t)most * BNN_STRIDE;
+    room.marks = room.more + (size_t)most * BNN_STRIDE;
+    room.block = room.marks + BNN_CLASSES_FILTERS * BNN_STRIDE;
     room.y = room.block + 32;
     room.x0 = room.y + 32;
     room.taps = room.x0 + 32;
@@ -306,35 +315,41 @@ static void bnn_classes_run(const bnn_classes_t *conv, const uint32_t *in, uint3
                                                         conv->planes;
         const uint8_t *runs = conv->runs;
         const void *list = lists;
+        uint32_t larger = conv->larger;
         bnn_class_inputs(conv, in, &room, first, lanes);
         if (!conv->bits) {
             bnn_class_taps(s, &room, lanes);
         }
         for (uint32_t filter = 0; filter < s->out_c;) {
             const uint32_t rest = s->out_c - filter;
-            const uint32_t filters = rest < conv->filters ? rest : conv->filters;
+            const uint32_t wanted = conv->filters + (larger != 0 ? 1u : 0u);
+            const uint32_t filters = rest < wanted ? rest : wanted;
             const uint32_t kind = (uint32_t)*runs << 8 | filters;
             uint32_t planes;
+            larger -= larger != 0 ? 1u : 0u;
             if (kind != before) {
                 /* Sets of a kind write the same planes, and leave those above as they are. */
                 bnn_widen(room.sums, 0, 2u * BNN_STRIDE);
-                bnn_widen(room.marks, 0, 6u * BNN_STRIDE);
+                bnn_widen(room.marks, 0, BNN_CLASSES_FILTERS * BNN_STRIDE);
                 before = kind;
             }
             list = bnn_sum_classes(&room, run, list, *runs++, 1u << (filters - 1),
                                    conv->run_planes, words, &planes);
             bnn_fold(&room, filters, planes);
+            if (conv->bits && edges == NULL) {
+                bnn_set_signs(conv, &room, filter, filters);
+                filter += filters;
+                continue;
+            }
             for (uint32_t k = 0; k < filters; k++, filter++) {
-                const uint32_t *mark = k != 0 ? bnn_mark(&room, k) : zero;
+                const uint32_t *mark = k != 0 ? bnn_mark(&room, k) : bnn_nothing;
                 const uint32_t addend =
                     conv->addend != NULL ? (uint32_t)(int32_t)conv->addend[filter] : 0;
                 if (!conv->bits) {
                     bnn_weigh(room.block, room.sums, mark, edges, addend, conv->planes);
-                    bnn_store_sums(conv, &room, first, lanes, filter, out);
-                } else if (edges != NULL) {
-                    room.rows[filter] = bnn_sign_of_lanes(room.sums, mark, edges, conv->planes);
+                    bnn_class_sums(conv, &room, first, lanes, filter, out);
                 } else {
-                    room.rows[filter] = bnn_sign_of(room.sums, mark, addend, conv->planes);
+                    room.rows[filter] = bnn_sign_of_lanes(room.sums, mark, edges, conv->planes);
                 }
                 if (edges != NULL) {
                     edges += conv->planes;
@@ -342,7 +357,7 @@ static void bnn_classes_run(const bnn_classes_t *conv, const uint32_t *in, uint3
             }
         }
         if (conv->bits) {
-            bnn_store_bits(conv, &room, first, lanes, out);
+            bnn_class_bits(conv, &room, first, lanes, out);
         }
     }
 }
@@ -357,4 +372,10 @@ void bnn_conv_class_steps(const bnn_classes_t *conv, const uint32_t *in, uint32_
                           uint32_t *out)
 {
     bnn_classes_run(conv, in, scratch, out, bnn_run_steps, conv->steps, conv->words);
+}
+
+void bnn_conv_class_offsets(const bnn_classes_t *conv, const uint32_t *in, uint32_t *scratch,
+                            uint32_t *out)
+{
+    bnn_classes_run(conv, in, scratch, out, bnn_run_offsets, conv->places, 0);
 }

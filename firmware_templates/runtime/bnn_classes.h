@@ -25,8 +25,8 @@ extern "C" {
 /*
  * A list has, for each set, run and class of the set, the number of its quads, at
  * least two, and then four entries for each: as words, the place of a word among the
- * inputs; as bytes, how far it is from the entry before, the first of run r of n from
- * place words * r / n.
+ * inputs, or 4 times that; as bytes, how far it is from the entry before, the
+ * first of run r of n from place words * r / n.
  * A place that holds zero fills up what is missing.  Several runs add up where a
  * class has more inputs than a sum has planes for.
  *
@@ -45,26 +45,32 @@ typedef struct bnn_classes {
     uint16_t words;          /* of the inputs */
     uint16_t pitch;          /* words of a channel's plane of the input; 0: there are none */
     uint16_t guard;          /* words of it before the first position */
-    uint8_t filters;         /* of a set, at most BNN_CLASSES_FILTERS; the last may have fewer */
+    uint8_t filters;         /* of a set; the last may have fewer */
+    uint16_t larger;         /* so many sets, the first ones, have one more */
     uint8_t run_planes;      /* that hold the sum of a run */
     uint8_t planes;          /* of sums, signed, at most 16 */
     uint8_t bits;            /* 1: bits come out, 0: sums */
     uint8_t relu;
 } bnn_classes_t;
 
-#define BNN_CLASSES_FILTERS 6
+/* The most that a set may have. */
+#define BNN_CLASSES_FILTERS 7u
 
 /*
- * scratch: BNN_CLASSES_WORDS; out_c words, rounded up to whole 32; kernel_w
- * words; in_c, rounded up to whole 32, times pitch; and the inputs: a word, two
- * for each input, one more after every three words of channels, and one at the
- * end; and 16 words more.
+ * scratch: BNN_CLASSES_WORDS with the classes of the largest set, 2^(filters - 1);
+ * out_c words, rounded up to whole 32; kernel_w words; in_c, rounded up to whole
+ * 32, times pitch; and the inputs: a word, two for each input, one more after
+ * every three words of channels, and one at the end; and 16 words more.
  */
-#define BNN_CLASSES_WORDS (16u * (32u + 32u + 6u) + 32u * 4u)
+#define BNN_CLASSES_WORDS(classes) (16u * (2u * (classes) + BNN_CLASSES_FILTERS) + 32u * 4u)
 
 /* With lists as words. */
 void bnn_conv_classes(const bnn_classes_t *conv, const uint32_t *in, uint32_t *scratch,
                       uint32_t *out);
+
+/* With lists as words that count bytes, for cores that would have to multiply. */
+void bnn_conv_class_offsets(const bnn_classes_t *conv, const uint32_t *in, uint32_t *scratch,
+                            uint32_t *out);
 
 /* With lists as bytes. */
 void bnn_conv_class_steps(const bnn_classes_t *conv, const uint32_t *in, uint32_t *scratch,

@@ -13,9 +13,9 @@
 /* The memory of one call. */
 typedef struct bnn_room {
     uint32_t *x;
-    uint32_t *sums;  /* [32] numbers: of the classes */
-    uint32_t *more;  /* [32] numbers: of a further run, and on the way of folding */
-    uint32_t *marks; /* [6] numbers: M of each filter */
+    uint32_t *sums;  /* [classes] numbers */
+    uint32_t *more;  /* [classes] numbers: of a further run, and on the way of folding */
+    uint32_t *marks; /* [BNN_CLASSES_FILTERS] numbers: M of each filter */
     uint32_t *block; /* [32] words that are transposed */
     uint32_t *y, *x0; /* [32] each: where each lane's window begins, modulo 2^32 */
     uint32_t *taps;  /* [32]: inputs of each lane */
@@ -40,5 +40,13 @@ void bnn_class_inputs(const bnn_classes_t *conv, const uint32_t *in, const bnn_r
 
 /* How many of those inputs each lane's window has inside. */
 void bnn_class_taps(const bnn_shape_t *s, const bnn_room_t *room, uint32_t lanes);
+
+/* A bit of every filter and lane, from rows of lanes to words of channels. */
+void bnn_class_bits(const bnn_classes_t *conv, const bnn_room_t *room, uint32_t first,
+                    uint32_t lanes, uint32_t *out);
+
+/* One filter's mismatches in bit-planes, in the block, become sums. */
+void bnn_class_sums(const bnn_classes_t *conv, const bnn_room_t *room, uint32_t first,
+                    uint32_t lanes, uint32_t filter, uint32_t *out);
 
 #endif

@@ -78,10 +78,10 @@ void bnn_conv_drawn_single(const bnn_conv_bits_t *conv, const uint32_t *in, uint
         weights += (size_t)size * planes;
         const int32_t sum = inputs - 2 * (int32_t)bnn_differing(window, drawn, size, to);
         if (conv->output.threshold == NULL) {
-            *out++ = conv->output.relu && sum < 0 ? 0 : (uint32_t)sum;
+            *out++ = bnn_rectified(sum, conv->output.relu);
             continue;
         }
-        bits |= (uint32_t)(sum >= conv->output.threshold[channel]) << (channel % 32u);
+        bits |= (1u ^ bnn_less(sum, conv->output.threshold[channel])) << (channel % 32u);
         if (channel % 32u == 31u || channel + 1u == s->out_c) {
             *out++ = conv->output.flip != NULL ? bits ^ conv->output.flip[channel / 32u] : bits;
             bits = 0;

@@ -30,30 +30,48 @@ static inline uint32_t bnn_pair(uint32_t x, uint32_t w, uint32_t sum)
 #define BNN_FIR_SIZE (BNN_FIR_FILTERS * BNN_FIR_PAIRS)
 #define BNN_FIR_THREE (3u * BNN_FIR_SIZE)
 
+/* What the sums of a row of parts begin with. */
+typedef struct bnn_fir_begin {
+    const int32_t *bias; /* of each filter; NULL: none */
+    int kept;            /* the sums that are there already */
+    int bits;            /* signs are all that is wanted of the sums */
+} bnn_fir_begin_t;
+
 /*
  * Adds to seven sums for each filter, an even number of them, of four rows of eight pairs of pixels
  * each, with two pairs of weights a row.  With twice, the sums are put in the
- * place for odd rows too; with kept zero, they begin from nothing.
+ * place for odd rows too; sums that are not kept are always.
+ *
+ * In assembly, where signs are wanted, sums with a bias are 2^30 less and those
+ * without 2^30 more: all are within it, so that one of each has a carry where it
+ * is not negative.
  */
-static void bnn_fir_row(const uint32_t *pixels, const uint32_t *weights, uint32_t filters, int kept,
-                        int twice, uint32_t *to)
+static void bnn_fir_row(const uint32_t *pixels, const uint32_t *weights, uint32_t filters,
+                        const bnn_fir_begin_t *begin, int twice, uint32_t *to)
 {
 #if defined(BNN_FIR_ASM)
     register const uint32_t *r0 __asm__("r0") = weights;
     register uint32_t *r1 __asm__("r1") = to;
     register uint32_t *r2 __asm__("r2") = to + filters * BNN_FIR_PAIRS;
     register const uint32_t *r3 __asm__("r3") = pixels;
+    /* cppcheck-suppress constStatement */
+    register uintptr_t r4 __asm__("r4") = begin->bits ? 0x40000000u : 0;
     if (!twice) {
-        BNN_FIR_RUN(BNN_FIR_KEPT, BNN_MAC, "");
-    } else if (kept) {
-        BNN_FIR_RUN(BNN_FIR_KEPT, BNN_MAC, BNN_FIR_COPY);
+        BNN_FIR_RUN(BNN_FIR_ENTER, BNN_FIR_KEPT, BNN_MAC, "", BNN_FIR_LOOP);
+    } else if (begin->kept) {
+        BNN_FIR_RUN(BNN_FIR_ENTER, BNN_FIR_KEPT, BNN_MAC, BNN_FIR_COPY, BNN_FIR_LOOP);
+    } else if (begin->bias != NULL) {
+        r4 = (uintptr_t)begin->bias;
+        BNN_FIR_RUN(BNN_FIR_ENTER_NEW, BNN_FIR_BIAS, BNN_FIR_NEW, BNN_FIR_COPY, BNN_FIR_LOOP_NEW);
     } else {
-        BNN_FIR_RUN("", BNN_MUL, BNN_FIR_COPY);
+        BNN_FIR_RUN(BNN_FIR_ENTER_NEW, BNN_FIR_CONSTANT, BNN_FIR_NEW, BNN_FIR_COPY,
+                    BNN_FIR_LOOP_NEW);
     }
 #else
     for (uint32_t filter = 0; filter < filters; filter++, weights += 8) {
+        const uint32_t bias = begin->bias != NULL ? (uint32_t)begin->bias[filter] : 0;
         for (uint32_t p = 0; p < BNN_FIR_PAIRS; p++, to++) {
-            uint32_t sum = kept ? *to : 0;
+            uint32_t sum = begin->kept ? *to : bias;
             for (uint32_t row = 0; row < 4u; row++) {
                 sum = bnn_pair(pixels[8u * row + p], weights[2u * row], sum);
                 sum = bnn_pair(pixels[8u * row + p + 1u], weights[2u * row + 1u], sum);
@@ -83,6 +101,18 @@ static void bnn_pair_row(const bnn_first_t *first, const uint8_t *in, uint32_t c
     }
     const uint8_t *from = in + (size_t)y * s->in_w * step + channel;
     for (uint32_t i = 0; i < words; i++, x += 2u) {
+        /* Pairs inside come one after the other. */
+        if (x < s->in_w - 1u) {
+            const uint32_t there = (s->in_w - x) / 2u, left = words - i;
+            const uint32_t *const end = to + i + (there < left ? there : left);
+            const uint8_t *pixel = from + x * step;
+            for (uint32_t *pair = to + i; pair != end; pair++, pixel += 2u * step, i++, x += 2u) {
+                *pair = (uint32_t)pixel[step] << 16 | pixel[0];
+            }
+        }
+        if (i == words) {
+            break;
+        }
         const uint32_t low = x < s->in_w ? from[x * step] : fill;
         const uint32_t high = x + 1u < s->in_w ? from[(x + 1u) * step] : fill;
         to[i] = high << 16 | low;
@@ -141,24 +171,41 @@ static void bnn_fir_advance(uint32_t *band, uint32_t *parts)
 #define BNN_FIR_EVEN(q, c) ((q)[(c) * BNN_FIR_SIZE])
 #define BNN_FIR_ODD(q, c) ((q)[(c) * BNN_FIR_SIZE + BNN_FIR_THREE])
 
-/* The signs of the four sums of a column of pairs, of every filter. */
+/* Which of the four sums of a column of pairs are not negative, of every filter. */
 typedef struct bnn_fir_signs {
     uint32_t even[2], odd[2];
 } bnn_fir_signs_t;
 
 #if defined(BNN_FIR_ASM)
-/* r0: sums with even rows, r1: with odd ones, r2: the last filter's; two columns side by side. */
-#define BNN_FIR_SIGN(x, bits)                                                                      \
-    "lsls " x ", " x ", #1\n\t"                                                                    \
-    "adc " bits ", " bits ", " bits "\n\t"
+/*
+ * A sum's carry says that it is not negative.  Two filters a turn, from the last
+ * to the first: r11 and r12 are the middle columns of two positions, lr and r7
+ * those beside them.
+ */
 #define BNN_FIR_SIGNS2(from, step, e0, e1)                                                         \
     "ldrd lr, r7, [" from ", #" step "]\n\t"                                                       \
-    "add lr, lr, r11\n\t"                                                                          \
-    "add r7, r7, r12\n\t"                                                                          \
-    BNN_FIR_SIGN("lr", e0) BNN_FIR_SIGN("r7", e1)
+    "adds lr, lr, r11\n\t"                                                                         \
+    "adc " e0 ", " e0 ", " e0 "\n\t"                                                               \
+    "adds r7, r7, r12\n\t"                                                                         \
+    "adc " e1 ", " e1 ", " e1 "\n\t"
 #define BNN_FIR_SIGNS1(from, step, e0)                                                             \
     "ldr lr, [" from ", #" step "]\n\t"                                                            \
-    "add lr, lr, r11\n\t" BNN_FIR_SIGN("lr", e0)
+    "adds lr, lr, r11\n\t"                                                                         \
+    "adc " e0 ", " e0 ", " e0 "\n\t"
+#define BNN_FIR_SIGNS2_FILTER                                                                      \
+    "ldrd r11, r12, [r0, #-28]!\n\t"                                                               \
+    BNN_FIR_SIGNS2("r0", "-896", "r2", "r6")                                                       \
+    BNN_FIR_SIGNS2("r0", "896", "r3", "r8")                                                        \
+    "ldrd r11, r12, [r1, #-28]!\n\t"                                                               \
+    BNN_FIR_SIGNS2("r1", "-896", "r4", "r9")                                                       \
+    BNN_FIR_SIGNS2("r1", "896", "r5", "r10")
+#define BNN_FIR_SIGNS1_FILTER(left, middle, right)                                                 \
+    "ldr r11, [%[even], #" middle "]\n\t"                                                          \
+    BNN_FIR_SIGNS1("%[even]", left, "%[e0]")                                                       \
+    BNN_FIR_SIGNS1("%[even]", right, "%[e1]")                                                      \
+    "ldr r11, [%[odd], #" middle "]\n\t"                                                           \
+    BNN_FIR_SIGNS1("%[odd]", left, "%[o0]")                                                        \
+    BNN_FIR_SIGNS1("%[odd]", right, "%[o1]")
 
 static void bnn_fir_signs2(const uint32_t *sums, uint32_t filters, bnn_fir_signs_t *signs)
 {
@@ -169,13 +216,7 @@ static void bnn_fir_signs2(const uint32_t *sums, uint32_t filters, bnn_fir_signs
     __asm__ volatile("push {r2, r3, r7}\n\t"
                      "mov r2, #0\n\tmov r3, #0\n\tmov r4, #0\n\tmov r5, #0\n\t"
                      "mov r6, #0\n\tmov r8, #0\n\tmov r9, #0\n\tmov r10, #0\n"
-                     "1:\n\t"
-                     "ldrd r11, r12, [r0, #-28]!\n\t"
-                     BNN_FIR_SIGNS2("r0", "-896", "r2", "r6")
-                     BNN_FIR_SIGNS2("r0", "896", "r3", "r8")
-                     "ldrd r11, r12, [r1, #-28]!\n\t"
-                     BNN_FIR_SIGNS2("r1", "-896", "r4", "r9")
-                     BNN_FIR_SIGNS2("r1", "896", "r5", "r10")
+                     "1:\n\t" BNN_FIR_SIGNS2_FILTER BNN_FIR_SIGNS2_FILTER
                      "ldr r11, [sp]\n\t"
                      "cmp r0, r11\n\t"
                      "bne 1b\n\t"
@@ -191,14 +232,10 @@ static void bnn_fir_signs1(const uint32_t *sums, uint32_t filters, bnn_fir_signs
     const uint32_t *even = sums + filters * BNN_FIR_PAIRS, *odd = even + BNN_FIR_THREE;
     uint32_t e0 = 0, e1 = 0, o0 = 0, o1 = 0;
     __asm__ volatile("1:\n\t"
-                     "sub %[even], %[even], #28\n\t"
-                     "ldr r11, [%[even], #896]\n\t"
-                     BNN_FIR_SIGNS1("%[even]", "0", "%[e0]")
-                     BNN_FIR_SIGNS1("%[even]", "1792", "%[e1]")
-                     "sub %[odd], %[odd], #28\n\t"
-                     "ldr r11, [%[odd], #896]\n\t"
-                     BNN_FIR_SIGNS1("%[odd]", "0", "%[o0]")
-                     BNN_FIR_SIGNS1("%[odd]", "1792", "%[o1]")
+                     "sub %[even], %[even], #56\n\t"
+                     "sub %[odd], %[odd], #56\n\t"
+                     BNN_FIR_SIGNS1_FILTER("28", "924", "1820")
+                     BNN_FIR_SIGNS1_FILTER("0", "896", "1792")
                      "cmp %[even], %[last]\n\t"
                      "bne 1b"
                      : [even] "+&r"(even), [odd] "+&r"(odd), [e0] "+&r"(e0), [e1] "+&r"(e1),
@@ -214,10 +251,10 @@ static void bnn_fir_signs1(const uint32_t *sums, uint32_t filters, bnn_fir_signs
 
     for (const uint32_t *q = sums + filters * BNN_FIR_PAIRS; q != sums;) {
         q -= BNN_FIR_PAIRS;
-        e0 = e0 << 1 | (BNN_FIR_EVEN(q, 0u) + BNN_FIR_EVEN(q, 1u)) >> 31;
-        e1 = e1 << 1 | (BNN_FIR_EVEN(q, 2u) + BNN_FIR_EVEN(q, 1u)) >> 31;
-        o0 = o0 << 1 | (BNN_FIR_ODD(q, 0u) + BNN_FIR_ODD(q, 1u)) >> 31;
-        o1 = o1 << 1 | (BNN_FIR_ODD(q, 2u) + BNN_FIR_ODD(q, 1u)) >> 31;
+        e0 = e0 << 1 | ~(BNN_FIR_EVEN(q, 0u) + BNN_FIR_EVEN(q, 1u)) >> 31;
+        e1 = e1 << 1 | ~(BNN_FIR_EVEN(q, 2u) + BNN_FIR_EVEN(q, 1u)) >> 31;
+        o0 = o0 << 1 | ~(BNN_FIR_ODD(q, 0u) + BNN_FIR_ODD(q, 1u)) >> 31;
+        o1 = o1 << 1 | ~(BNN_FIR_ODD(q, 2u) + BNN_FIR_ODD(q, 1u)) >> 31;
     }
     *signs = (bnn_fir_signs_t){{e0, e1}, {o0, o1}};
 }
@@ -233,21 +270,23 @@ static void bnn_fir_bits(const bnn_first_t *first, const uint32_t *sums, uint32_
                          uint32_t group, uint32_t oy, uint32_t ox, uint32_t *out)
 {
     const bnn_shape_t *s = &first->shape;
-    const uint32_t words = bnn_words(s->out_c), flip = first->flip[group];
-    const uint32_t below = s->out_w * words;
+    const uint32_t words = bnn_words(s->out_c), below = s->out_w * words;
+    const uint32_t used = 0xFFFFFFFFu >> (BNN_FIR_FILTERS - filters);
+    const uint32_t flip = first->flip[group] ^ used;
+    const uint32_t made = filters + filters % 2u;
     const int both = oy + 1u < s->out_h;
     /* One more than used: the loops push as much, which no compiler reports. */
     bnn_fir_signs_t signs[BNN_FIR_PAIRS + 1u];
 
     for (uint32_t n = 0; n + 1u < BNN_FIR_PAIRS; n += 2u) {
-        bnn_fir_signs2(sums + n, filters, signs + n);
+        bnn_fir_signs2(sums + n, made, signs + n);
     }
-    bnn_fir_signs1(sums + BNN_FIR_PAIRS - 1u, filters, signs + BNN_FIR_PAIRS - 1u);
+    bnn_fir_signs1(sums + BNN_FIR_PAIRS - 1u, made, signs + BNN_FIR_PAIRS - 1u);
     out += (oy * s->out_w + ox) * words + group;
     for (uint32_t n = 0; n < 2u * BNN_FIR_PAIRS && ox + n < s->out_w; n++, out += words) {
-        out[0] = signs[n / 2u].even[n % 2u] ^ flip;
+        out[0] = (signs[n / 2u].even[n % 2u] & used) ^ flip;
         if (both) {
-            out[below] = signs[n / 2u].odd[n % 2u] ^ flip;
+            out[below] = (signs[n / 2u].odd[n % 2u] & used) ^ flip;
         }
     }
 }
@@ -284,26 +323,27 @@ static const uint32_t *bnn_fir_filters(const bnn_first_t *first, const uint32_t 
     /* The last may be one of zeros. */
     const uint32_t made = filters + filters % 2u;
 
-    if (first->bias != NULL) {
-        /* The middle of all parts is in every sum. */
-        const int32_t *bias = first->bias + BNN_FIR_FILTERS * group;
-        uint32_t *to = sums + BNN_FIR_SIZE;
-        for (uint32_t i = 0; i < filters; i++) {
-            const uint32_t value = (uint32_t)bias[i];
-            for (uint32_t p = 0; p < BNN_FIR_PAIRS; p++) {
-                *to++ = value;
-            }
+    for (uint32_t column = 0; column < 3u; column++) {
+        uint32_t *const to = sums + column * BNN_FIR_SIZE;
+        bnn_fir_begin_t begin = {NULL, 0, first->bias != NULL};
+        if (column == 1u && first->bias != NULL) {
+            /* The middle columns are in every sum. */
+            begin.bias = first->bias + BNN_FIR_FILTERS * group;
         }
-    }
-    for (uint32_t part = 0; part < 9u; part++) {
-        /* Sums with the middle rows are in both others. */
-        const uint32_t row = part % 3u;
-        uint32_t *const to = sums + part / 3u * BNN_FIR_SIZE + (row == 2u ? BNN_FIR_THREE : 0);
-        int kept = row != 0 || (part == 3u && first->bias != NULL);
-        for (uint32_t channel = 0; channel < channels; channel++, weights += 8u * made) {
-            const uint32_t *pixels = parts + channel * BNN_FIR_CHANNEL + 32u * part;
-            bnn_fir_row(pixels, weights, made, kept, row == 0, to);
-            kept = 1;
+        const uint32_t *pixels = parts;
+        for (uint32_t channel = 0; channel < channels; channel++, pixels += BNN_FIR_CHANNEL) {
+            /* Sums with the middle rows are in both others. */
+            bnn_fir_row(pixels, weights, made, &begin, 1, to);
+            weights += 8u * made;
+            begin.kept = 1;
+        }
+        parts += 32;
+        for (uint32_t row = 1; row < 3u; row++, parts += 32) {
+            pixels = parts;
+            for (uint32_t channel = 0; channel < channels; channel++, pixels += BNN_FIR_CHANNEL) {
+                bnn_fir_row(pixels, weights, made, &begin, 0, row == 1u ? to : to + BNN_FIR_THREE);
+                weights += 8u * made;
+            }
         }
     }
     return weights;

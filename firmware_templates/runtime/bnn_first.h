@@ -19,7 +19,7 @@ typedef struct bnn_first {
     bnn_shape_t shape;       /* groups = 1 */
     const uint32_t *weights; /* by the kernel */
     const uint8_t *fill;     /* [in_c]: the pixel that padding stands for; NULL for 0 */
-    const int32_t *bias;     /* [out_c]; NULL: sums are kept */
+    const int32_t *bias;     /* [out_c], by pairs in the fast FIR filter; NULL: sums are kept */
     const uint32_t *flip;    /* [words of out_c], with bias */
     uint8_t relu;
 } bnn_first_t;
@@ -43,10 +43,13 @@ typedef struct bnn_first {
  *     y[2m] = h0 (x[2m] - x[2m + 1]) + (h0 + h1) x[2m + 1]
  *     y[2m + 1] = h1 (x[2m + 2] - x[2m + 1]) + (h0 + h1) x[2m + 1]
  *
- * weights: for each 32 filters (an even number: the last may be one of zeros), for column part (x0 - x1, x1, x2 - x1), for row
- * part (x1, x0 - x1, x2 - x1), for channel, for filter: [s][a][t] pairs b, the
- * tap of row 4 s + 2 q + a and of column 4 t + 2 r + b, where q and r are 0 in the
- * first part, 1 in the last and summed over in the middle one.
+ * weights: for each 32 filters (an even number: the last may be one of zeros), for
+ * column part (x0 - x1, x1, x2 - x1), for row part (x1, x0 - x1, x2 - x1), for
+ * channel, for filter: [s][a][t] pairs b, the tap of row 4 s + 2 q + a and of
+ * column 4 t + 2 r + b, where q and r are 0 in the first part, 1 in the last and
+ * summed over in the middle one.
+ * With a bias, what is summed over one column part, and the middle one with the
+ * bias, is within 2^30.
  * scratch: BNN_FIR_SUMS + in_c * BNN_FIR_CHANNEL words.
  */
 void bnn_first_fir(const bnn_first_t *first, const uint8_t *in, uint32_t *scratch, uint32_t *out);

@@ -89,7 +89,7 @@ static void bnn_gather_signs(const bnn_shape_t *s, const uint32_t *in, uint32_t 
             const int there = bnn_is_inside(&at, ky, kx);
             const size_t from = there ? bnn_position(s, &at, ky, kx) * words : 0;
             for (uint32_t c = 0; c < inputs; c++) {
-                const int sign = bnn_bit(in + from, first + c) != 0 ? 1 : -1;
+                const int sign = 2 * (int)bnn_bit(in + from, first + c) - 1;
                 window[c] = (int8_t)(there ? sign : 0);
             }
         }
@@ -122,11 +122,89 @@ static void bnn_gather_signs(const bnn_shape_t *s, const uint32_t *in, uint32_t 
     }                                                                                              \
     bnn_flip(&conv->output, s, out)
 
+#if UINTPTR_MAX > 0xFFFFFFFFu && !defined(BNN_PORTABLE)
+/*
+ * For hosts: compilers make vectors of loops over int16, of which two products
+ * are one instruction, and a word of bits is stored at once.
+ */
+#define BNN_WIDE_TAPS 1024u
+
+/* bnn_gather_pixels of all channels, with neighbours side by side. */
+static void bnn_gather_wide(const bnn_conv_integer_t *conv, const uint8_t *in, uint32_t oy,
+                            uint32_t ox, int16_t *window)
+{
+    const bnn_shape_t *s = &conv->shape;
+    const bnn_window_t at = bnn_window(s, oy, ox);
+    const uint32_t channels = s->in_c, values = s->kernel_w * channels;
+    const uint32_t first = at.cols.first * channels, last = at.cols.last * channels;
+
+    for (uint32_t ky = 0; ky < s->kernel_h; ky++, window += values) {
+        const int inside = ky >= at.rows.first && ky < at.rows.last;
+        if (!inside || first != 0 || last != values) {
+            for (uint32_t i = 0; i < values; i++) {
+                window[i] = conv->fill != NULL ? conv->fill[i % channels] : 0;
+            }
+        }
+        if (inside && first < last) {
+            const uint8_t *from = in + bnn_position(s, &at, ky, at.cols.first) * channels;
+            for (uint32_t i = 0; i < last - first; i++) {
+                window[first + i] = from[i];
+            }
+        }
+    }
+}
+
+static void bnn_conv_pixels_wide(const bnn_conv_integer_t *conv, const uint8_t *in, uint32_t *out)
+{
+    const bnn_shape_t *s = &conv->shape;
+    const uint32_t taps = (uint32_t)s->kernel_h * s->kernel_w * s->in_c;
+    const uint32_t positions = (uint32_t)s->out_h * s->out_w;
+    const int32_t *const threshold = conv->output.threshold;
+    int16_t window[BNN_WIDE_TAPS];
+    int32_t sums[32];
+
+    for (uint32_t position = 0; position < positions; position++) {
+        const int16_t *w = conv->weights;
+        bnn_gather_wide(conv, in, position / s->out_w, position % s->out_w, window);
+        for (uint32_t first = 0; first < s->out_c; first += 32u) {
+            const uint32_t left = s->out_c - first, filters = left < 32u ? left : 32u;
+            for (uint32_t filter = 0; filter < filters; filter++, w += taps) {
+                int32_t sum = 0;
+                for (uint32_t i = 0; i < taps; i++) {
+                    sum += (int32_t)w[i] * window[i];
+                }
+                sums[filter] = sum;
+            }
+            uint32_t bits = 0;
+            for (uint32_t filter = 0; filter < filters; filter++) {
+                if (threshold != NULL) {
+                    bits |= (uint32_t)(sums[filter] >= threshold[first + filter]) << filter;
+                } else {
+                    *out++ = conv->output.relu && sums[filter] < 0 ? 0 : (uint32_t)sums[filter];
+                }
+            }
+            if (threshold != NULL) {
+                *out++ = bits;
+            }
+        }
+    }
+}
+#endif
+
 void bnn_conv_pixels(const bnn_conv_integer_t *conv, const uint8_t *in, uint32_t *scratch,
                      uint32_t *out)
 {
     uint8_t *const window = (uint8_t *)scratch;
 
+#if defined(BNN_WIDE_TAPS)
+    const bnn_shape_t *wide = &conv->shape;
+    if (wide->groups == 1 && wide->dilation_x == 1 &&
+        (uint32_t)wide->kernel_h * wide->kernel_w * wide->in_c <= BNN_WIDE_TAPS) {
+        bnn_conv_pixels_wide(conv, in, out);
+        bnn_flip(&conv->output, wide, out);
+        return;
+    }
+#endif
     BNN_CONV_INTEGER(bnn_gather_pixels(conv, in, oy, ox, first, inputs, window),
                      bnn_dot_pixels(w, window, taps));
 }
@@ -183,7 +261,7 @@ void bnn_dense_i64(const bnn_dense_t *dense, const uint32_t *in, uint32_t *logit
     for (uint32_t o = 0; o < dense->outputs; o++, w += inputs) {
         int64_t sum = bnn_bias(dense, o);
         for (uint32_t i = 0; i < inputs; i++) {
-            sum += (int64_t)w[i] * values[i];
+            sum += bnn_product(w[i], values[i]);
         }
         bnn_store_logit(logits, o, sum);
     }

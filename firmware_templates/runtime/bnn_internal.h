@@ -20,6 +20,70 @@ static inline uint32_t bnn_popcount(uint32_t v)
     return (v * 0x01010101u) >> 24;
 }
 
+/*
+ * Decisions on values are masks: no branch and no address may depend on an input.  A compiler
+ * that sees what a mask is made of may turn it back into a branch; this hides it.
+ */
+static inline uint32_t bnn_opaque(uint32_t value)
+{
+#if defined(__GNUC__) && defined(__arm__)
+    __asm__("" : "+r"(value));
+#endif
+    return value;
+}
+
+/* All ones if x is negative, else 0. */
+static inline uint32_t bnn_negative(int32_t x)
+{
+    return bnn_opaque(0u - ((uint32_t)x >> 31));
+}
+
+/* 1 if a < b, else 0. */
+static inline uint32_t bnn_less(int32_t a, int32_t b)
+{
+#if defined(__arm__) && !defined(__thumb2__)
+    /* These cores could only branch: the sign of a - b, turned round where that overflows. */
+    const uint32_t x = (uint32_t)a, y = (uint32_t)b, less = x - y;
+    return bnn_opaque((less ^ ((x ^ y) & (less ^ x))) >> 31);
+#else
+    return bnn_opaque((uint32_t)(a < b));
+#endif
+}
+
+/* a where the mask is set, b elsewhere. */
+static inline uint32_t bnn_select(uint32_t mask, uint32_t a, uint32_t b)
+{
+    return b ^ ((a ^ b) & mask);
+}
+
+/* The larger one. */
+static inline int32_t bnn_larger(int32_t a, int32_t b)
+{
+    return (int32_t)bnn_select(0u - bnn_less(a, b), (uint32_t)b, (uint32_t)a);
+}
+
+/* a * b. */
+static inline int64_t bnn_product(int32_t a, int32_t b)
+{
+#if defined(__arm__) && !defined(__thumb2__)
+    /* Compilers call a function here, which looks at the upper halves and may leave early. */
+    const uint32_t x = (uint32_t)a, y = (uint32_t)b, x0 = x & 0xFFFFu, y0 = y & 0xFFFFu;
+    const uint32_t low = x0 * y0, middle = (x >> 16) * y0 + (low >> 16);
+    const uint32_t other = x0 * (y >> 16) + (middle & 0xFFFFu);
+    uint32_t high = (x >> 16) * (y >> 16) + (middle >> 16) + (other >> 16);
+    high -= (bnn_negative(a) & y) + (bnn_negative(b) & x);
+    return (int64_t)((uint64_t)high << 32 | other << 16 | (low & 0xFFFFu));
+#else
+    return (int64_t)a * b;
+#endif
+}
+
+/* x, or 0 for a negative one if relu is not 0. */
+static inline uint32_t bnn_rectified(int32_t x, uint32_t relu)
+{
+    return relu != 0 ? (uint32_t)x & ~bnn_negative(x) : (uint32_t)x;
+}
+
 /* What the words of an integer value hold. */
 static inline const int32_t *bnn_ints(const uint32_t *words)
 {
@@ -99,11 +163,10 @@ static inline void bnn_store(const bnn_output_t *output, const bnn_shape_t *s, u
                              uint32_t position, uint32_t channel, int32_t sum)
 {
     if (output->threshold != NULL) {
-        const uint32_t bit = (uint32_t)(sum >= output->threshold[channel]) << (channel % 32u);
+        const uint32_t bit = (1u ^ bnn_less(sum, output->threshold[channel])) << (channel % 32u);
         out[position * bnn_words(s->out_c) + channel / 32u] |= bit;
     } else {
-        const int32_t kept = output->relu && sum < 0 ? 0 : sum;
-        out[position * s->out_c + channel] = (uint32_t)kept;
+        out[position * s->out_c + channel] = bnn_rectified(sum, output->relu);
     }
 }
 

@@ -36,6 +36,17 @@ static uint32_t bnn_mismatches(const uint32_t *a, const uint32_t *w, uint32_t n)
 {
     uint32_t ones = 0, twos = 0, fours = 0, eights = 0, total = 0;
 
+#if defined(__POPCNT__) && defined(__x86_64__) && !defined(BNN_PORTABLE)
+    /* A host that counts bits in one instruction: pairs of words, then the last one below. */
+    uint64_t pairs = 0;
+    for (; n >= 2; n -= 2, a += 2, w += 2) {
+        uint64_t two, other;
+        __builtin_memcpy(&two, a, sizeof two);
+        __builtin_memcpy(&other, w, sizeof other);
+        pairs += (uint64_t)__builtin_popcountll(two ^ other);
+    }
+    return (uint32_t)pairs + (n != 0 ? bnn_popcount(*a ^ *w) : 0);
+#endif
 #ifdef BNN_THUMB2
     if (n >= 16) {
         const uint32_t sixteens = n / 16u;
@@ -295,7 +306,7 @@ void bnn_conv_lanes(const bnn_conv_lanes_t *conv, const uint32_t *in, uint32_t *
                         total |= (count[j] >> lane & 1u) << j;
                     }
                     const int32_t sum = (int32_t)kernel - (int32_t)total;
-                    *out++ = conv->relu && sum < 0 ? 0 : (uint32_t)sum;
+                    *out++ = bnn_rectified(sum, conv->relu);
                 }
             }
         }

@@ -7,6 +7,11 @@
 #include "bnn_adders.h"
 #include "bnn_internal.h"
 
+#if defined(__thumb__) && !defined(__thumb2__) && !defined(BNN_PORTABLE)
+#include "bnn_adders_thumb1.h"
+#define BNN_THUMB1 1
+#endif
+
 /* Adds a word to planes from the first on; nothing may be carried out of the last. */
 static inline void bnn_ripple(uint32_t *planes, uint32_t n, uint32_t carry)
 {
@@ -55,6 +60,12 @@ static void bnn_add_listed(bnn_low_t *low, const uint32_t *list, const uint32_t 
                          :
                          : BNN_CLOBBERED);
         *low = adding.low;
+    }
+#elif defined(BNN_THUMB1)
+    if (blocks != 0) {
+        bnn_listed_t listed = {*low, list, rows, carries, carries + blocks};
+        bnn_add_rows(&listed);
+        *low = listed.low;
     }
 #else
     for (uint32_t i = 0; i < blocks; i++, list += 16) {
@@ -239,6 +250,31 @@ static uint32_t *bnn_list_rows(const bnn_shape_t *s, const bnn_window_t *at, con
     return list;
 }
 
+/* The same value in blocks of 16 words, of which there are some. */
+static void bnn_fill(uint32_t *to, uint32_t value, uint32_t blocks)
+{
+#if defined(BNN_ADD16_ASM)
+    register uint32_t *r0 __asm__("r0") = to;
+    register uint32_t r1 __asm__("r1") = value;
+    __asm__ volatile("mov r3, r1\n\tmov r4, r1\n\tmov r5, r1\n\tmov r6, r1\n\t"
+                     "mov r8, r1\n\tmov r9, r1\n\tmov r10, r1\n"
+                     "1:\n\t"
+                     "stmia r0!, {r1, r3, r4, r5, r6, r8, r9, r10}\n\t"
+                     "stmia r0!, {r1, r3, r4, r5, r6, r8, r9, r10}\n\t"
+                     "subs %[blocks], %[blocks], #1\n\t"
+                     "bne 1b"
+                     : "+r"(r0), [blocks] "+r"(blocks)
+                     : "r"(r1)
+                     : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "cc", "memory");
+#else
+    for (uint32_t i = 0; i < 16u * blocks; i += 8u) {
+        for (uint32_t j = 0; j < 8u; j++) {
+            to[i + j] = value;
+        }
+    }
+#endif
+}
+
 static inline void bnn_single_rows(const bnn_single_t *single, const uint32_t *in,
                                    uint32_t *scratch, uint32_t *out, int padded)
 {
@@ -255,11 +291,7 @@ static inline void bnn_single_rows(const bnn_single_t *single, const uint32_t *i
     const uint32_t invert = 0u - ((single->inputs / 2u - active) >> 31);
     uint32_t blocks = single->blocks;
     if (padded) {
-        for (uint32_t i = 0; i < 16u * blocks; i += 8u) {
-            for (uint32_t j = 0; j < 8u; j++) {
-                list[i + j] = zeros;
-            }
-        }
+        bnn_fill(list, zeros, blocks);
     }
     uint32_t *const end = bnn_list_rows(s, &at, in, invert, list);
     const uint32_t count = (uint32_t)(end - list);

@@ -10,7 +10,7 @@ static inline int32_t bnn_read(bnn_kind_t kind, const void *in, uint32_t channel
 {
     if (kind == BNN_BITS) {
         const uint32_t *words = (const uint32_t *)in + position * bnn_words(channels);
-        return bnn_bit(words, channel) != 0 ? 1 : -1;
+        return 2 * (int32_t)bnn_bit(words, channel) - 1;
     }
     const size_t index = position * channels + channel;
     return kind == BNN_PIXELS ? ((const uint8_t *)in)[index] : ((const int32_t *)in)[index];
@@ -27,7 +27,7 @@ static inline void bnn_compare(const bnn_threshold_t *t, bnn_kind_t kind, const 
             uint32_t word = 0;
             for (uint32_t lane = 0; lane < lanes; lane++) {
                 const int32_t value = bnn_read(kind, in, channels, position, base + lane);
-                word |= (uint32_t)(value >= t->threshold[base + lane]) << lane;
+                word |= (1u ^ bnn_less(value, t->threshold[base + lane])) << lane;
             }
             *out++ = t->flip != NULL ? word ^ t->flip[base / 32u] : word;
         }
@@ -52,12 +52,15 @@ static inline void bnn_affine(const bnn_affine_t *affine, bnn_kind_t kind, const
                               uint32_t *out)
 {
     const uint32_t channels = affine->channels;
+    const int32_t *const neg = affine->neg != NULL ? affine->neg : affine->mul;
 
     for (uint32_t position = 0; position < affine->positions; position++) {
         for (uint32_t c = 0; c < channels; c++) {
             const int32_t x = bnn_read(kind, in, channels, position, c);
-            const int32_t m = x < 0 && affine->neg != NULL ? affine->neg[c] : affine->mul[c];
-            const int64_t y = (int64_t)m * x + affine->add[c];
+            /* Both are read, so that the address does not tell the sign. */
+            const uint32_t below = (uint32_t)neg[c], above = (uint32_t)affine->mul[c];
+            const int32_t m = (int32_t)bnn_select(bnn_negative(x), below, above);
+            const int64_t y = bnn_product(m, x) + affine->add[c];
             *out++ = (uint32_t)((uint64_t)y >> affine->shift);
         }
     }
@@ -81,9 +84,9 @@ void bnn_affine_bits(const bnn_affine_t *affine, const uint32_t *in, uint32_t *o
 void bnn_clamp(const bnn_clamp_t *clamp, const uint32_t *in, uint32_t *out)
 {
     for (uint32_t i = 0; i < clamp->count; i++) {
-        const int32_t x = bnn_ints(in)[i];
-        const int32_t raised = x < clamp->low ? clamp->low : x;
-        out[i] = (uint32_t)(raised > clamp->high ? clamp->high : raised);
+        const int32_t raised = bnn_larger(bnn_ints(in)[i], clamp->low);
+        const uint32_t above = 0u - bnn_less(clamp->high, raised);
+        out[i] = bnn_select(above, (uint32_t)clamp->high, (uint32_t)raised);
     }
 }
 
@@ -105,15 +108,18 @@ static inline void bnn_max_pool(const bnn_pool_t *pool, bnn_kind_t kind, const v
         for (uint32_t ox = 0; ox < s->out_w; ox++) {
             const bnn_window_t at = bnn_window(s, oy, ox);
             for (uint32_t c = 0; c < s->in_c; c++) {
-                const int least = pool->minimum != NULL && bnn_bit(pool->minimum, c) != 0;
-                int32_t best = least ? INT32_MAX : INT32_MIN;
+                /* The least one is the largest of the complements. */
+                const uint32_t least = pool->minimum != NULL ? bnn_bit(pool->minimum, c) : 0;
+                const int32_t turned = -(int32_t)least;
+                int32_t best = INT32_MIN;
                 for (uint32_t ky = at.rows.first; ky < at.rows.last; ky++) {
                     for (uint32_t kx = at.cols.first; kx < at.cols.last; kx++) {
                         const size_t from = bnn_position(s, &at, ky, kx);
                         const int32_t x = bnn_read(kind, in, s->in_c, from, c);
-                        best = (least ? x < best : x > best) ? x : best;
+                        best = bnn_larger(best, x ^ turned);
                     }
                 }
+                best ^= turned;
                 if (kind == BNN_PIXELS) {
                     ((uint8_t *)out)[index++] = (uint8_t)best;
                 } else {

@@ -9,13 +9,22 @@ plan chooses (:mod:`bnnmcu.backend.choice`).
 
 from __future__ import annotations
 
-from math import prod
-
-from bnnmcu.backend.kernels import classes, convs, dense, drawn, first, pools, single, values
+from bnnmcu.backend.kernels import (
+    classes,
+    convs,
+    dense,
+    drawn,
+    first,
+    helium,
+    pools,
+    single,
+    small_cores,
+    values,
+)
 from bnnmcu.backend.kernels.base import Candidate, Kernel, Offer, Option, Site
+from bnnmcu.backend.kernels.work import plain_option
 from bnnmcu.errors import UnsupportedModelError
-from bnnmcu.graph import BinaryConv, Conv, Dense, Node, StochasticConv, TensorSpec
-from bnnmcu.packing import words_for
+from bnnmcu.graph import Node
 
 __all__ = ["CANDIDATES", "OFFERS", "options", "plain_option"]
 
@@ -33,6 +42,9 @@ _FAST: tuple[dict[type[Node], tuple[Offer, ...]], ...] = (
     single.OFFERS,
     drawn.OFFERS,
     first.OFFERS,
+    dense.OFFERS,
+    small_cores.OFFERS,
+    helium.OFFERS,
 )
 
 #: Kind of node to its fast kernels.
@@ -51,35 +63,12 @@ def _plain(site: Site) -> Kernel:
     )
 
 
-def plain_option(kernel: Kernel, out: TensorSpec, node: Node | None = None) -> Option:
-    """A plain kernel with the work it is."""
-    positions = prod(out.shape[:2])
-    if isinstance(node, BinaryConv | StochasticConv) and kernel.struct == "bnn_conv_bits_t":
-        outputs, kh, kw, inputs = node.weights.shape
-        sums = positions * outputs
-        work = {"call": 1.0, "word": float(sums * kh * kw * words_for(inputs)), "sum": float(sums)}
-        if not kernel.planes:
-            return Option("bits", kernel, work)
-        return Option(
-            "drawn", kernel, {**work, "draw": float(kernel.sampled_words * kernel.planes)}
-        )
-    if isinstance(node, BinaryConv):
-        return Option("lanes", kernel, {"call": 1.0, "step": kernel.macs / 32})
-    if isinstance(node, Conv):
-        sums = positions * len(node.weights)
-        return Option("integer", kernel, {"call": 1.0, "mac": kernel.macs, "sum": sums})
-    if isinstance(node, Dense):
-        unit = "sign" if kernel.function == "bnn_dense_bits" else "mac"
-        return Option("dense", kernel, {"call": 1.0, unit: kernel.macs})
-    return Option("plain", kernel, {"call": 1.0, "value": out.size})
-
-
 def options(site: Site) -> tuple[Option, ...]:
     """Every kernel for a site; the plain one first.
 
     Raises:
         UnsupportedModelError: no kernel is known for this kind of node.
     """
-    plain = plain_option(_plain(site), site.out, site.node)
+    plain = plain_option(_plain(site), site.out, site.node, site.sources[0])
     offers = OFFERS.get(type(site.node), ())
     return (plain, *(option for offer in offers for option in offer(site)))

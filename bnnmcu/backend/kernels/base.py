@@ -143,7 +143,7 @@ class Option:
         name: unique among the options of a site: the kernel's family, or family and
             variant as in ``classes/5``; what reports show and a choice forces.
         kernel: the call.
-        work: how often each unit of work is done, by the names that ``costs.json``
+        work: how often each unit of work is done, by the names that ``costs/CORE.json``
             has for the family.
         constant: the strongest promise about an input's influence: ``time`` (no branch
             and no address depends on it), ``count`` (the number of instructions does

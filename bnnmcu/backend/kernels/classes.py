@@ -25,6 +25,7 @@ from bnnmcu.backend.kernels.base import (
     table,
     value_words,
 )
+from bnnmcu.backend.kernels.class_addends import addend_tables
 from bnnmcu.backend.kernels.geometry import shape_fields
 from bnnmcu.backend.kernels.thresholds import normal_form
 from bnnmcu.graph import BinaryConv, Node, Relu, Threshold
@@ -34,9 +35,9 @@ __all__ = ["OFFERS", "classes"]
 
 Array = npt.NDArray[Any]
 
-_SETS = (4, 5, 6)
-#: BNN_CLASSES_WORDS of bnn_classes.h.
-_WORDS = 16 * (32 + 32 + 6) + 32 * 4
+_SETS = (4, 5, 6, 7)
+#: Sets of so many are mixed with smaller ones, so that none is left over.
+_MIXED = 7
 #: Words behind the inputs.
 _ROOM = 16
 #: BNN_BLOCKS of bnn_class_inputs.c: words of inputs after which a zero stands.
@@ -46,8 +47,14 @@ _RUN = 127
 _MAX_RUNS = 200
 _QUAD = 4
 _STEP = 255
-#: Places are 16-bit.
+#: Places are 16-bit, and so are 4 times these.
 _MAX_INPUTS = 32000
+_MOST_OFFSETS = 16384
+_FUNCTIONS = {
+    "classes": "bnn_conv_classes",
+    "class_steps": "bnn_conv_class_steps",
+    "class_offsets": "bnn_conv_class_offsets",
+}
 #: BNN_STRIDE of bnn_classes_internal.h, less the plane that an addition may write.
 _MAX_PLANES = 15
 
@@ -152,14 +159,22 @@ def _set_lists(filters: Array, inputs: _Inputs) -> tuple[int, list[Array], int]:
 
 
 def _sizes(outputs: int, size: int) -> list[int]:
-    """Filters of each set."""
-    return [min(size, outputs - first) for first in range(0, outputs, size)]
+    """Filters of each set; none if the outputs cannot be divided so."""
+    if size != _MIXED:
+        return [min(size, outputs - first) for first in range(0, outputs, size)]
+    sets, larger = divmod(outputs, size - 1)
+    return [size] * larger + [size - 1] * (sets - larger) if 0 < larger <= sets else []
 
 
-def _lists(weights: Array, size: int, inputs: _Inputs) -> _Lists:
+def _scratch(sizes: list[int]) -> int:
+    """BNN_CLASSES_WORDS of bnn_classes.h."""
+    return 16 * (2 << (max(sizes) - 1)) + 16 * _SETS[-1] + 32 * 4
+
+
+def _lists(weights: Array, sizes: list[int], inputs: _Inputs) -> _Lists:
     runs, lists, most = [], [], 0
-    for first in range(0, len(weights), size):
-        own, more, largest = _set_lists(weights[first : first + size], inputs)
+    for filters in np.split(weights, np.cumsum(sizes)[:-1]):
+        own, more, largest = _set_lists(filters, inputs)
         runs.append(own)
         lists += more
         most = max(most, largest)
@@ -171,14 +186,14 @@ def _quads(entries: int) -> int:
     return max(2, -(-entries // _QUAD))
 
 
-def _as_places(lists: list[Array]) -> tuple[Array, list[int]]:
-    """Entries as places; and the quads of each list."""
+def _as_places(lists: list[Array], unit: int) -> tuple[Array, list[int]]:
+    """Entries as multiples of their places; and the quads of each list."""
     out, quads = [], []
     for own in lists:
         count = _quads(len(own))
         filled = np.zeros(1 + count * _QUAD, dtype=np.uint16)
         filled[0] = count
-        filled[1 : 1 + len(own)] = own
+        filled[1 : 1 + len(own)] = unit * own
         out.append(filled)
         quads.append(count)
     return np.concatenate(out), quads
@@ -204,59 +219,6 @@ def _as_steps(lists: list[Array], starts: list[int], zeros: Array) -> tuple[Arra
         quads.append(count)
         out += bytes([count, *steps])
     return np.frombuffer(bytes(out), dtype=np.uint8), quads
-
-
-def _inside(site: Site) -> Array:
-    """bool (positions, taps): whether a tap lies inside the input."""
-    node = site.node
-    assert isinstance(node, BinaryConv)
-    window = node.window
-    axes = []
-    for axis in range(2):
-        at = np.arange(site.out.shape[axis])[:, None] * window.stride[axis]
-        at = at + np.arange(window.kernel[axis]) * window.dilation[axis] - window.padding[axis]
-        axes.append((at >= 0) & (at < site.sources[0].shape[axis]))
-    rows, cols = axes
-    both = rows[:, None, :, None] & cols[None, :, None, :]
-    inside: Array = both.reshape(len(rows) * len(cols), -1)
-    return inside
-
-
-def _addends(site: Site, size: int) -> Array:
-    """int64 (positions, filters): what is added to m - 2 M."""
-    node = site.node
-    assert isinstance(node, BinaryConv)
-    outputs, kh, kw, channels = node.weights.shape
-    taps = node.weights.reshape(outputs, kh * kw, channels).astype(np.int64)
-    firsts = taps[np.arange(outputs) // size * size]
-    differing = (taps ^ firsts).sum(axis=2)
-    inside = _inside(site).astype(np.int64)
-    disagreeing: Array = inside @ differing.T
-    if not isinstance(site.tail, Threshold):
-        return disagreeing
-    threshold, _ = normal_form(site.tail)
-    there = inside.sum(axis=1)[:, None] * channels
-    # n - 2 m >= t is m <= (n - t) / 2; -1 and n stand for never and always.
-    most = np.clip((there - threshold.astype(np.int64)) >> 1, -1, there)
-    addends: Array = disagreeing - most - 1
-    return addends
-
-
-def _addend_tables(site: Site, size: int, planes: int) -> tuple[Constant, ...] | None:
-    """One number a filter, or bit-planes over the lanes of each kind of group; None: too many."""
-    addends = _addends(site, size)
-    if (addends == addends[0]).all():
-        return (table("addend", addends[0].astype(np.int16)),)
-    positions, outputs = addends.shape
-    groups = -(-positions // LANES)
-    padded = np.zeros((groups * LANES, outputs), dtype=np.int64)
-    padded[:positions] = addends
-    kinds, edge = np.unique(padded.reshape(groups, LANES, outputs), axis=0, return_inverse=True)
-    if len(kinds) > 256:
-        return None
-    bits = (kinds[..., None] >> np.arange(planes)) & 1
-    edges = pack_bits(bits.transpose(0, 2, 3, 1).astype(np.uint8))
-    return (table("edges", edges), table("edge", edge.reshape(-1).astype(np.uint8)))
 
 
 def _planes(site: Site) -> tuple[int, int]:
@@ -296,7 +258,7 @@ def _folded_bits(filters: int, planes: int) -> int:
 
 
 def classes(site: Site) -> Iterator[Option]:
-    """Every number of filters in a set, with lists as words and as bytes."""
+    """Every number of filters in a set, with lists as words of both kinds and as bytes."""
     node = site.node
     assert isinstance(node, BinaryConv)
     outputs, kh, kw, channels = node.weights.shape
@@ -307,20 +269,22 @@ def classes(site: Site) -> Iterator[Option]:
     planes = inputs.bit_length() + 1
     weights = node.weights.reshape(outputs, inputs)
     for size in _SETS:
-        addends = _addend_tables(site, size, planes)
+        sizes = _sizes(outputs, size)
+        addends = addend_tables(site, sizes, planes) if sizes else None
         if addends is None or (size > outputs and size != _SETS[0]):
             continue
-        lists = _lists(weights, size, where)
-        if lists.most > _RUN or lists.sum_planes(_sizes(outputs, size)) > _MAX_PLANES:
+        lists = _lists(weights, sizes, where)
+        if lists.most > _RUN or lists.sum_planes(sizes) > _MAX_PLANES:
             continue  # nearly equal filters: their classes are too large
-        for narrow in (False, True):
-            yield _option(site, size, narrow, where, lists, planes, addends)
+        for family in _FUNCTIONS:
+            if family != "class_offsets" or where.words <= _MOST_OFFSETS:
+                yield _option(site, size, family, where, lists, planes, addends)
 
 
 def _option(
     site: Site,
     size: int,
-    narrow: bool,
+    family: str,
     where: _Inputs,
     lists: _Lists,
     planes: int,
@@ -330,10 +294,11 @@ def _option(
     assert isinstance(node, BinaryConv)
     outputs, kh, kw, channels = node.weights.shape
     sizes = _sizes(outputs, size)
+    narrow = family == "class_steps"
     if narrow:
         data, quads = _as_steps(lists.lists, lists.starts(sizes, where), where.zeros)
     else:
-        data, quads = _as_places(lists.lists)
+        data, quads = _as_places(lists.lists, 4 if family == "class_offsets" else 1)
     tables = [table("steps" if narrow else "places", data), table("runs", lists.runs), *addends]
     bits = isinstance(site.tail, Threshold)
     if isinstance(site.tail, Threshold):
@@ -348,19 +313,20 @@ def _option(
         "words": where.words,
         "pitch": pitch,
         "guard": guard,
-        "filters": size,
+        "filters": size - 1 if size == _MIXED else size,
+        "larger": sizes.count(_MIXED) if size == _MIXED else 0,
         "run_planes": run_planes,
         "planes": planes,
         "bits": int(bits),
         "relu": int(isinstance(site.tail, Relu)),
     }
     kernel = Kernel(
-        function="bnn_conv_class_steps" if narrow else "bnn_conv_classes",
+        function=_FUNCTIONS[family],
         struct="bnn_classes_t",
         fields=fields,
         constants=tuple(tables),
         result_words=value_words(site.out),
-        scratch_words=_WORDS
+        scratch_words=_scratch(sizes)
         + LANES * words_for(outputs)
         + kw
         + LANES * words_for(channels) * pitch
@@ -389,7 +355,6 @@ def _option(
         "fold": float(groups * (folded + extra)),
         "plane" if bits else "value": float(groups * outputs * planes),
     }
-    family = "class_steps" if narrow else "classes"
     return Option(f"{family}/{size}", kernel, work)
 
 

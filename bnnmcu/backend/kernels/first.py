@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from bnnmcu.backend.kernels.thresholds import normal_form
 from bnnmcu.graph import INT32_MAX, IntegerConv, Node, Relu, Threshold
 from bnnmcu.packing import LANES, pack_bits, words_for
 
-__all__ = ["OFFERS", "direct_weights", "fir_weights"]
+__all__ = ["OFFERS", "direct_weights", "fir_weights", "first_tables"]
 
 Array = npt.NDArray[Any]
 
@@ -45,7 +46,7 @@ def _words(pairs: Array) -> npt.NDArray[np.uint32]:
     return (wide[..., 0] | wide[..., 1] << 16).astype(np.uint32)
 
 
-def _tables(site: Site, node: IntegerConv) -> tuple[Constant, ...] | None:
+def first_tables(site: Site, node: IntegerConv) -> tuple[Constant, ...] | None:
     """Fill, bias and flip; None if a sum with its bias could leave int32."""
     tables: list[Constant] = []
     if node.fill is not None and node.fill.any():
@@ -69,7 +70,7 @@ def _tables(site: Site, node: IntegerConv) -> tuple[Constant, ...] | None:
 def _kernel(
     site: Site, node: IntegerConv, function: str, weights: Array, scratch_words: int
 ) -> Kernel | None:
-    tables = _tables(site, node)
+    tables = first_tables(site, node)
     if tables is None:
         return None
     tables = (table("weights", weights), *tables)
@@ -90,33 +91,51 @@ def _kernel(
     )
 
 
-def fir_weights(weights: Array) -> npt.NDArray[np.uint32] | None:
-    """Weights (O, KH, KW, I) in the order of ``bnn_first_fir``; None if one leaves int16."""
+def _fir_parts(weights: Array) -> Array:
+    """Weights (O, KH, KW, I) in parts: int64 (column part, row part, O, s, a, t, b, I)."""
     outputs, kh, kw, channels = weights.shape
     # Filters come in pairs: the last may be one of zeros.
     taps = np.zeros((outputs + outputs % 2, _FIR_KERNEL, _FIR_KERNEL, channels), dtype=np.int64)
     taps[:outputs, :kh, :kw] = weights
     # Row 4 s + 2 q + a, column 4 t + 2 r + b.
     taps = taps.reshape(len(taps), 2, 2, 2, 2, 2, 2, channels)
-    rows = [taps.sum(axis=2), taps[:, :, 0], taps[:, :, 1]]
-    parts = [
-        part
-        for column in range(3)
-        for part in (
-            [row[:, :, :, :, 0] for row in rows],
-            [row.sum(axis=4) for row in rows],
-            [row[:, :, :, :, 1] for row in rows],
-        )[column]
-    ]
-    # (part, outputs, s, a, t, b, channels)
-    made = np.stack(parts)
+    rows = np.stack([taps.sum(axis=2), taps[:, :, 0], taps[:, :, 1]])
+    parts: Array = np.stack([rows[:, :, :, :, :, 0], rows.sum(axis=5), rows[:, :, :, :, :, 1]])
+    return parts
+
+
+def fir_weights(weights: Array) -> npt.NDArray[np.uint32] | None:
+    """Weights (O, KH, KW, I) in the order of ``bnn_first_fir``; None if one leaves int16."""
+    made = _fir_parts(weights)
     if made.min() < _INT16[0] or made.max() > _INT16[1]:
         return None
+    made = made.reshape(9, *made.shape[2:])
     groups = [
         _words(made[:, first : first + _FIR_FILTERS].transpose(0, 6, 1, 2, 3, 4, 5)).reshape(-1)
-        for first in range(0, outputs, _FIR_FILTERS)
+        for first in range(0, len(weights), _FIR_FILTERS)
     ]
     return np.concatenate(groups)
+
+
+def _fir_signs_fit(weights: Array, bias: Array) -> bool:
+    """Whether the sums of every column part, the middle one's with the bias, are within 2^30."""
+    sizes = np.abs(_fir_parts(weights)).sum(axis=(3, 4, 5, 6, 7))[:, :, : len(bias)]
+    # Pixels and their differences are at most 255, differences of these twice as much.
+    sizes *= np.array([[255, 510, 510], [255, 255, 255], [255, 510, 510]])[:, :, np.newaxis]
+    sums = sizes[:, 0] + sizes[:, 1:].max(axis=1)
+    sums[1] += np.abs(bias.astype(np.int64))
+    return bool(sums.max() < 1 << 30)
+
+
+def _with_even_bias(kernel: Kernel, node: IntegerConv) -> Kernel | None:
+    """The bias of a filter of zeros is added where there is one; None if sums are too large."""
+    constants = list(kernel.constants)
+    for i, constant in enumerate(constants):
+        if constant.role == "bias":
+            if not _fir_signs_fit(node.weights, constant.data):
+                return None
+            constants[i] = table("bias", np.pad(constant.data, (0, len(constant.data) % 2)))
+    return replace(kernel, constants=tuple(constants))
 
 
 def fir(site: Site) -> Iterator[Option]:
@@ -137,6 +156,8 @@ def fir(site: Site) -> Iterator[Option]:
         return
     channels = source.shape[2]
     kernel = _kernel(site, node, "bnn_first_fir", weights, _FIR_SUMS + channels * _FIR_CHANNEL)
+    if kernel is not None:
+        kernel = _with_even_bias(kernel, node)
     if kernel is None:
         return
     rows, cols, outputs = site.out.shape
