@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from bnnmcu.errors import LinkError, LinkTimeoutError
+from bnnmcu.link.access import port_holder, port_problem
+from bnnmcu.link.ports import list_ports
 
 __all__ = ["SerialTransport", "Transport", "open_port"]
 
@@ -181,7 +183,7 @@ def _open_error(url: str, error: Exception) -> LinkError:
         return LinkError("no such port", where=url, hint=_known_ports())
     if code in (errno.EBUSY, errno.EAGAIN) or "Access is denied" in text:
         return LinkError(
-            "the port is busy: another program has it open",
+            f"the port is busy: {port_holder(url) or 'another program'} has it open",
             where=url,
             hint="close the serial monitor, or the other bnnmcu, and try again",
         )
@@ -189,8 +191,7 @@ def _open_error(url: str, error: Exception) -> LinkError:
         return LinkError(
             "no permission to open the port",
             where=url,
-            hint="add yourself to the group that owns it (on Debian: sudo adduser $USER "
-            "dialout), then log in again",
+            hint=port_problem(url) or "'bnnmcu doctor' explains who may use serial ports",
         )
     return LinkError(f"cannot open the port: {text}", where=url, hint=_known_ports())
 
@@ -212,9 +213,7 @@ def _remote_error(url: str, error: BaseException) -> LinkError:
 
 
 def _known_ports() -> str:
-    from serial.tools import list_ports
-
-    ports = [port.device for port in list_ports.comports()]
+    ports = list_ports()
     if not ports:
         return "no serial port is there now: plug the board in, or use --emulate"
-    return f"choose one of {', '.join(ports)}"
+    return f"choose one of {', '.join(map(str, ports))}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bnnmcu.boards import Board
-from bnnmcu.errors import UsageError
+from bnnmcu.errors import MissingDependencyError, ToolchainError, UsageError
+from bnnmcu.toolchain.count_plugin import CountPlugin
 from bnnmcu.toolchain.detect import default_emulator
 from bnnmcu.toolchain.qemu import QemuBoard
 from bnnmcu.toolchain.unicorn_board import UnicornBoard
@@ -21,20 +23,47 @@ def choose_emulator(kind: str | None, board: Board) -> str:
     QEMU is preferred where it is installed and has a machine for the board: it
     emulates interrupts and always counts instructions.
 
+    Whoever compiles for an emulator asks this first: what no emulator can run
+    need not be compiled.
+
     Raises:
         MissingDependencyError: none is installed.
+        ToolchainError: none has the board's peripherals, or the named one has not.
         UsageError: an unknown name.
     """
-    if kind in (None, "auto"):
-        best = default_emulator()
-        return "unicorn" if best == "qemu" and not board.emulator.qemu else best
-    if kind not in EMULATORS:
+    auto = kind in (None, "auto")
+    if not auto and kind not in EMULATORS:
         raise UsageError(f"unknown emulator {kind!r}", hint=f"one of {', '.join(EMULATORS)}")
+    can = [
+        name
+        for name, there in zip(
+            EMULATORS, (bool(board.emulator.qemu), board.emulator.unicorn), strict=True
+        )
+        if there
+    ]
+    if not can:
+        raise ToolchainError(
+            "no emulator has this board's peripherals",
+            where=board.name,
+            hint="use --port, or export for a board that has one; 'bnnmcu boards' says which",
+        )
+    if auto:
+        best = default_emulator()
+        return best if best in can else can[0]
+    if kind == "qemu" and kind not in can:
+        raise ToolchainError(f"QEMU has no machine for {board.name}", hint="--emulate unicorn")
+    if kind not in can:
+        raise ToolchainError(f"unicorn cannot stand in for {board.name}", hint="--emulate qemu")
     return str(kind)
 
 
 def open_emulator(
-    kind: str | None, elf: Path, board: Board, *, count: bool = False
+    kind: str | None,
+    elf: Path,
+    board: Board,
+    *,
+    count: bool = False,
+    profile: Callable[[str], None] | None = None,
 ) -> QemuBoard | UnicornBoard:
     """Start a firmware on an emulator; the result is a ``Transport``.
 
@@ -44,12 +73,31 @@ def open_emulator(
         board: its board.
         count: count instructions.  QEMU always does; unicorn is slower by a
             factor of 20 or more then.
+        profile: have QEMU's plugin count each layer and model its cycles; is told where
+            that cannot be had, and why.
 
     Raises:
         MissingDependencyError: the emulator is not installed.
-        ToolchainError: it does not start, or the ELF does not suit it.
+        ToolchainError: it cannot stand in for the board, does not start, or the ELF
+            does not suit it.
         UsageError: an unknown name.
     """
     if choose_emulator(kind, board) == "qemu":
-        return QemuBoard(elf, board)
+        return _profiled(elf, board, profile) if profile else QemuBoard(elf, board)
     return UnicornBoard(elf, board, count=count)
+
+
+def _profiled(elf: Path, board: Board, log: Callable[[str], None]) -> QemuBoard:
+    """QEMU with the counting plugin, or without it where it cannot be built or loaded."""
+    try:
+        plugin = CountPlugin(elf, board)
+        try:
+            return QemuBoard(elf, board, plugin)
+        except BaseException:
+            plugin.close()
+            raise
+    except (ToolchainError, MissingDependencyError) as error:
+        # If the firmware is what is wrong, the same will be said again without the plugin.
+        transport = QemuBoard(elf, board)
+        log(f"no counting plugin ({error}): counts are the board's timer's, cycles not modelled")
+        return transport

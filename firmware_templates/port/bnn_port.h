@@ -1,9 +1,10 @@
 /*
  * What the firmware asks of a chip: a byte stream, a counter, the time to sleep.
  *
- * One .c file per chip family implements this (bnn_port_stm32f4.c), together
- * with the start-up code of the core (bnn_startup_cortexm.c).  Everything above
- * it is plain C99 that also runs on a host.
+ * bnn_port_cortexm.c implements this for all Cortex-M chips, on four small
+ * drivers of the chip's family, together with the start-up code of the core
+ * (bnn_startup_cortexm.c).  Everything above it is plain C99 that also runs on a
+ * host.
  *
  * All functions are called from the main thread only; the receive interrupt is
  * the port's own affair.
@@ -41,6 +42,19 @@ int bnn_port_read(void);
 void bnn_port_wait(void);
 
 /*
+ * Tell that the main loop goes on: nothing, unless the export asked for a
+ * watchdog.  It waits no longer than a whole inference takes, so it is told
+ * between inferences and never within one.
+ */
+#ifdef BNN_PORT_WATCHDOG
+void bnn_port_alive(void);
+#else
+static inline void bnn_port_alive(void)
+{
+}
+#endif
+
+/*
  * Send bytes; returns when the last one was handed to the UART.  Polled, so it
  * works with interrupts off and from bnn_app_fault().
  */
@@ -74,6 +88,29 @@ uint32_t bnn_port_clock_hz(void);
 
 /* Bytes of the painted stack never touched since reset. */
 uint32_t bnn_port_stack_free(void);
+
+/* Why the core started, as far as the chip tells. */
+enum {
+    BNN_RESET_UNKNOWN = 0,
+    BNN_RESET_POWER = 1, /* power came, or dipped (brown-out) */
+    BNN_RESET_PIN = 2,
+    BNN_RESET_SOFTWARE = 3,
+    BNN_RESET_WATCHDOG = 4
+};
+uint8_t bnn_port_reset_cause(void);
+
+/*
+ * The bytes of the firmware in flash, and the CRC-32 that they had when it was
+ * built; false where the build did not record one.
+ */
+bool bnn_port_image(const uint8_t **bytes, size_t *size, uint32_t *crc);
+
+/*
+ * Memory that keeps its contents over a reset, though not over a loss of power:
+ * whoever reads it checks what is there.
+ */
+#define BNN_PORT_KEPT_WORDS 16u
+extern uint32_t bnn_port_kept[BNN_PORT_KEPT_WORDS];
 
 /*
  * Provided by the application, called by the fault handler with interrupts off

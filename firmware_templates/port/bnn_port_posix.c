@@ -57,6 +57,31 @@ void bnn_port_init(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+uint32_t bnn_port_kept[BNN_PORT_KEPT_WORDS];
+
+/* A process has no image of its own; tests give it one by its checksum. */
+bool bnn_port_image(const uint8_t **bytes, size_t *size, uint32_t *crc)
+{
+#ifdef BNN_POSIX_IMAGE_CRC
+    static const uint8_t image[] = {'1', '2', '3', '4', '5', '6', '7', '8', '9'};
+
+    *bytes = image;
+    *size = sizeof image;
+    *crc = BNN_POSIX_IMAGE_CRC;
+    return true;
+#else
+    *bytes = NULL;
+    *size = 0;
+    *crc = 0;
+    return false;
+#endif
+}
+
+uint8_t bnn_port_reset_cause(void)
+{
+    return BNN_RESET_POWER;
+}
+
 static bool readable(int timeout_ms)
 {
     struct pollfd item = {input, POLLIN, 0};

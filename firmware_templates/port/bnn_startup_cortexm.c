@@ -1,24 +1,35 @@
 /*
- * Start-up and faults of an ARMv7-M core (Cortex-M3, M4, M7).
+ * Start-up and faults of ARMv6-M (Cortex-M0, M0+), ARMv7-M (M3, M4, M7) and
+ * ARMv8-M mainline (M33, M55) cores; the last start in their secure state and
+ * stay there.
  *
  * Sources: ARMv7-M architecture reference manual (DDI 0403E): B1.5 exceptions,
- * B3.2 system control block.  The symbols come from linker.ld.
+ * B3.2 system control block; ARMv6-M (DDI 0419), which has no fault registers
+ * and whose table cannot be moved everywhere; ARMv8-M (DDI 0553).  The symbols
+ * come from linker.ld.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "bnn_board.h"
 #include "bnn_port.h"
+#include "bnn_reg.h"
 
-#define REG(address) (*(volatile uint32_t *)(uintptr_t)(address))
+/* ARMv6-M has the small Thumb instruction set alone. */
+#if defined(__ARM_ARCH_ISA_THUMB) && __ARM_ARCH_ISA_THUMB >= 2
+#define MAINLINE 1
+#else
+#define MAINLINE 0
+#endif
 
-#define SCB_VTOR REG(0xe000ed08u)
-#define SCB_CFSR REG(0xe000ed28u)
-#define SCB_HFSR REG(0xe000ed2cu)
-#define SCB_MMFAR REG(0xe000ed34u)
-#define SCB_BFAR REG(0xe000ed38u)
-#define SCB_CPACR REG(0xe000ed88u)
+#define SCB_VTOR BNN_REG(0xe000ed08u)
+#define SCB_CFSR BNN_REG(0xe000ed28u)
+#define SCB_HFSR BNN_REG(0xe000ed2cu)
+#define SCB_MMFAR BNN_REG(0xe000ed34u)
+#define SCB_BFAR BNN_REG(0xe000ed38u)
+#define SCB_CPACR BNN_REG(0xe000ed88u)
 
-#define CPACR_FPU (0xfu << 20)
+#define CPACR_FPU (0xfu << 20) /* CP10 and CP11: the vector extension too */
 
 #define PAINT 0x5afe57acu
 /* Left unpainted below the stack pointer while painting: our own registers. */
@@ -98,11 +109,15 @@ uint32_t bnn_port_stack_free(void)
 
 void bnn_reset(void)
 {
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
     /* The FPU first: any function below may be compiled to use it. */
     SCB_CPACR |= CPACR_FPU;
     __asm__ volatile("dsb\n\tisb" ::: "memory");
+#endif
+#if MAINLINE
     /* A bootloader may have left its own table behind. */
     SCB_VTOR = (uint32_t)(uintptr_t)&bnn_vectors;
+#endif
     paint_stack();
 
     const uint32_t *from = bnn_data_load;
@@ -125,6 +140,7 @@ void bnn_reset(void)
  */
 __attribute__((naked)) void bnn_fault_entry(void)
 {
+#if MAINLINE
     __asm__ volatile(
         "cpsid i\n\t"
         "mrs r0, msp\n\t"
@@ -144,10 +160,48 @@ __attribute__((naked)) void bnn_fault_entry(void)
         "1:\n\t"
         "msr msp, r2\n\t"
         "b bnn_fault_report\n");
+#else
+    __asm__ volatile(
+        ".syntax unified\n\t"
+        "cpsid i\n\t"
+        "mrs r0, msp\n\t"
+        "ldr r1, =bnn_stack_bottom\n\t"
+        "ldr r2, =bnn_stack_top\n\t"
+        "cmp r0, r1\n\t"
+        "blo 1f\n\t"
+        "mov r3, r2\n\t"
+        "subs r3, #32\n\t"
+        "cmp r0, r3\n\t"
+        "bhi 1f\n\t"
+        "ldr r3, =bnn_fault_frame\n\t"
+        "ldmia r0!, {r4-r7}\n\t"
+        "stmia r3!, {r4-r7}\n\t"
+        "ldmia r0!, {r4-r7}\n\t"
+        "stmia r3!, {r4-r7}\n"
+        "1:\n\t"
+        "msr msp, r2\n\t"
+        "ldr r0, =bnn_fault_report\n\t"
+        "bx r0\n\t"
+        ".align 2\n\t"
+        ".ltorg\n");
+#endif
 }
 
 __attribute__((used)) void bnn_fault_report(void)
 {
+#ifdef BNN_PORT_WATCHDOG
+    /* A watchdog may interrupt the parked core before it resets it: the first fault counts. */
+    static bool reported;
+
+    if (reported) {
+        park();
+    }
+    reported = true;
+#endif
+#if MAINLINE
     bnn_app_fault(bnn_fault_frame, SCB_CFSR, SCB_HFSR, SCB_MMFAR, SCB_BFAR);
+#else
+    bnn_app_fault(bnn_fault_frame, 0u, 0u, 0u, 0u);
+#endif
     park();
 }
