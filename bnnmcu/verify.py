@@ -42,6 +42,8 @@ class Verification:
         logits: logits compared; ``differing_logits`` of them differed.
         draws: for how many seeds the drawn weights were compared.
         drawn_words: words of drawn weights compared.
+        flash_crc: CRC-32 of the firmware in flash, found as it was recorded, computed before
+            and after; None where the build recorded none.
         correct: share of right labels, mean over draws: a sanity check; None without labels.
         differences: the first few differing answers.
     """
@@ -56,6 +58,7 @@ class Verification:
     draws: int
     drawn_words: int
     differing_words: int
+    flash_crc: int | None
     correct: float | None
     differences: tuple[Difference, ...]
 
@@ -107,8 +110,10 @@ def verify(
     Raises:
         DataError: the images have another shape than the network takes.
         LinkError: the board stopped answering.
+        DeviceMismatchError: its flash is not what was built.
     """
     data.check_suits(graph.name, graph.input_shape, graph.classes)
+    device.check_image()
     if not graph.stochastic:
         seeds, draws = 1, 0
     differing = right = 0
@@ -134,6 +139,8 @@ def verify(
             if progress:
                 progress(1)
     words, differing_words = _compare_draws(graph, device, seed, draws, progress)
+    # Again: flash that fades or is overwritten does so while it works.
+    image = device.check_image()
     total = len(data) * seeds
     return Verification(
         model=graph.name,
@@ -146,6 +153,7 @@ def verify(
         draws=draws,
         drawn_words=words,
         differing_words=differing_words,
+        flash_crc=image.found if image.size else None,
         correct=right / total if data.labelled else None,
         differences=tuple(listed),
     )

@@ -90,6 +90,11 @@ def command(
         facts = f"{result.images} images of {result.data}, {seeds_text}"
         if result.correct is not None:
             facts += f"; {100 * result.correct:.1f} % of the labels are right"
+        facts += (
+            "; its flash has no checksum"
+            if result.flash_crc is None
+            else f"; its flash matches its checksum, {result.flash_crc:08x}"
+        )
         print_table(
             f"{result.model} on {result.target} against the reference",
             ["", "compared", "different"],

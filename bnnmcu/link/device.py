@@ -19,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bnnmcu.errors import DeviceMismatchError, LinkError, LinkTimeoutError, UsageError
+from bnnmcu.link.fault import FaultReport
 from bnnmcu.link.frame import VERSION
-from bnnmcu.link.hello import DeviceInfo
+from bnnmcu.link.hello import DeviceInfo, ImageState
 from bnnmcu.link.protocol import (
+    CheckReply,
     CountersReply,
     InferReply,
     InferRequest,
@@ -82,7 +84,7 @@ class Device:
 
     Raises:
         LinkTimeoutError: nothing that speaks the protocol answers.
-        DeviceMismatchError: another model, or another protocol version.
+        DeviceMismatchError: another model, another protocol version, or a damaged firmware.
         LinkError: the connection is gone, or the answer makes no sense.
     """
 
@@ -141,6 +143,8 @@ class Device:
                 where=self.name,
                 hint="flash the firmware of this model, or name the project that is on the board",
             )
+        if ImageState.CORRUPT in info.state:
+            raise self._damaged()
         window.size = min(info.window, MAX_WINDOW)
         self.info = info
         return info
@@ -220,6 +224,30 @@ class Device:
             payload, _ = self._exchange(MessageType.SAMPLE, request.pack())
             parts.append(SampleReply.unpack(payload, count=size).words)
         return np.concatenate(parts)
+
+    def check_image(self) -> CheckReply:
+        """Have the device compute the checksum of the firmware in its flash, now.
+
+        Raises:
+            DeviceMismatchError: it is not the one that was recorded.
+        """
+        self._check_idle()
+        payload, _ = self._exchange(MessageType.CHECK, b"")
+        reply = CheckReply.unpack(payload)
+        if reply.found != reply.expected:
+            raise self._damaged()
+        return reply
+
+    def last_fault(self) -> FaultReport | None:
+        """The fault that ended an earlier run, kept over the reset; None if there is none.
+
+        It is told once: the device forgets it.
+        """
+        self._check_idle()
+        if ImageState.FAULTED not in self.info.state:
+            return None
+        payload, _ = self._exchange(MessageType.LAST_FAULT, b"")
+        return FaultReport.unpack(payload)
 
     def close(self) -> None:
         """Give the connection back; calling it twice does no harm."""
@@ -302,6 +330,14 @@ class Device:
                 "the device is still answering an infer_many()",
                 hint="exhaust that iterator, or close() it, before asking for something else",
             )
+
+    def _damaged(self) -> DeviceMismatchError:
+        return DeviceMismatchError(
+            "the firmware in the board's flash is damaged: it does not match the checksum that "
+            "it was built with, so no answer of it could be trusted",
+            where=self.name,
+            hint="flash it again; if that does not help, the flash is worn out or broken",
+        )
 
     def _silent(self, received: int) -> LinkError:
         if received:

@@ -34,6 +34,7 @@ _CFSR_BITS = {
     24: "unaligned access",
     25: "division by zero",
 }
+_EPSR = 17
 _MMFAR_VALID, _BFAR_VALID = 7, 15
 _HFSR_BITS = {1: "vector table read failed", 31: "debug event without a debugger"}
 
@@ -59,10 +60,26 @@ class FaultReport:
     request: int
 
     @property
+    def pc(self) -> int:
+        """Address of the instruction that faulted; 0 if it is not known."""
+        return self.registers[6]
+
+    @property
     def text(self) -> str:
         """Causes, addresses and registers in one line."""
-        causes = [text for bit, text in _CFSR_BITS.items() if self.cfsr >> bit & 1]
+        causes = []
+        cfsr = self.cfsr
+        if not any(self.registers):
+            causes = ["stack overflow (the stack pointer left its memory)"]
+            # A return address read from nowhere is 0: that is what follows, and no cause.
+            cfsr &= ~(1 << _EPSR)
+        elif self.stack_free == 0:
+            causes = ["stack overflow"]
+        causes += [text for bit, text in _CFSR_BITS.items() if cfsr >> bit & 1]
         causes += [text for bit, text in _HFSR_BITS.items() if self.hfsr >> bit & 1]
+        if not causes and self.cfsr == 0 and self.hfsr == 0:
+            # Other cores record it; an NMI, such as a watchdog's, comes here too on all.
+            causes = ["HardFault (a Cortex-M0 does not record why) or NMI (a watchdog?)"]
         text = ", ".join(causes) or "unknown cause"
         if self.cfsr >> _MMFAR_VALID & 1:
             text += f" at address 0x{self.mmfar:08x}"

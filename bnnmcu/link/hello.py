@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bnnmcu.link.protocol import check
 
-__all__ = ["CounterKind", "DeviceInfo", "LayerInfo"]
+__all__ = ["CounterKind", "DeviceInfo", "ImageState", "LayerInfo"]
 
 _FIXED = struct.Struct("<BBBBBBBBIHHHHHHBBBBI32s")
 _U32 = struct.Struct("<I")
@@ -22,6 +22,15 @@ class CounterKind(enum.IntEnum):
     TIMER = 2
 
 
+class ImageState(enum.IntFlag):
+    """How the firmware is, as it found when it started."""
+
+    CHECKED = 1  # its image has a checksum, which was computed
+    CORRUPT = 2  # and is another one
+    FAULTED = 4  # an earlier run ended in a fault, which is kept
+
+
+_SOUND = ImageState(0)
 _COUNTER_TEXT = {
     CounterKind.NONE: "no counter",
     CounterKind.CYCLES: "CPU cycles",
@@ -29,6 +38,7 @@ _COUNTER_TEXT = {
 }
 _GENERATORS = ("none", "xorshift128", "lfsr113", "taus88")
 _MODES = ("evaluation", "field")
+_RESETS = ("not known", "power", "reset pin", "software", "watchdog")
 
 
 def _name(names: tuple[str, ...], index: int) -> str:
@@ -58,6 +68,8 @@ class DeviceInfo:
         window: requests that may be unanswered at the same time.
         max_seeds: draws in one INFER request.
         stack_free: bytes of stack never used so far; 0 if not known.
+        reset: why it started, as a number of the protocol.
+        state: of its image, and whether it keeps a fault.
     """
 
     protocol: int
@@ -81,6 +93,13 @@ class DeviceInfo:
     board: str
     model: str
     layers: tuple[LayerInfo, ...]
+    reset: int = 0
+    state: ImageState = _SOUND
+
+    @property
+    def reset_text(self) -> str:
+        """Why it started: "power", "reset pin", "software", "watchdog", or "not known"."""
+        return _name(_RESETS, self.reset)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -127,7 +146,8 @@ class DeviceInfo:
             self.model_sha256,
         )
         layers = b"".join(_U32.pack(x.sampled_words) + _pack_text(x.name) for x in self.layers)
-        return head + _pack_text(self.board) + _pack_text(self.model) + layers
+        state = bytes([2, self.reset, self.state])
+        return head + _pack_text(self.board) + _pack_text(self.model) + layers + state
 
     @classmethod
     def unpack(cls, payload: bytes) -> DeviceInfo:
@@ -148,7 +168,12 @@ class DeviceInfo:
             (words,) = _U32.unpack_from(payload, at)
             name, at = _unpack_text(payload, at + _U32.size)
             layers.append(LayerInfo(name, words))
-        check(len(payload) == at, f"a HELLO reply has {len(payload) - at} bytes too many")
+        check(len(payload) > at, "a HELLO reply ends before its state")
+        size = payload[at]
+        check(size >= 2, f"the state in a HELLO reply has {size} bytes")
+        # It may grow in later versions; what is not known is passed over.
+        excess = len(payload) - (at + 1 + size)
+        check(excess == 0, f"a HELLO reply of {len(payload)} bytes, which is {excess} too many")
         info = cls(
             protocol=fields[0],
             firmware=(fields[1], fields[2], fields[3]),
@@ -171,6 +196,8 @@ class DeviceInfo:
             board=board,
             model=model,
             layers=tuple(layers),
+            reset=payload[at + 1],
+            state=ImageState(payload[at + 2]),
         )
         info._check_limits()
         return info

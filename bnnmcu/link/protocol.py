@@ -19,6 +19,7 @@ from bnnmcu.errors import LinkError
 
 __all__ = [
     "REPLY",
+    "CheckReply",
     "CountersReply",
     "ErrorCode",
     "ErrorReport",
@@ -37,6 +38,7 @@ _POLLUTED = 0x01
 _SAMPLE = struct.Struct("<BQIH")
 _INFER_REPLY = struct.Struct("<BBBB")
 _COUNTERS_REPLY = struct.Struct("<BBH")
+_CHECK_REPLY = struct.Struct("<III")
 _ERROR = struct.Struct("<BBH")
 
 
@@ -47,6 +49,8 @@ class MessageType(enum.IntEnum):
     INFER = 0x02
     COUNTERS = 0x03
     SAMPLE = 0x04
+    CHECK = 0x05
+    LAST_FAULT = 0x06
     FAULT = 0xFE
     ERROR = 0xFF
 
@@ -61,7 +65,8 @@ class ErrorCode(enum.IntEnum):
     BAD_LENGTH = 5  # [payload length expected]
     BAD_ARGUMENT = 6  # [offset of the field in the payload]
     MODEL = 7  # [error code of the runtime, without its minus sign]
-    NOT_READY = 8  # [0] counters before the first inference
+    NOT_READY = 8  # [0] counters before the first inference; no fault is kept
+    CORRUPT = 9  # [0] the firmware in flash is not what was built
 
 
 def check(condition: bool, what: str) -> None:
@@ -212,6 +217,31 @@ class SampleReply:
 
 
 @dataclass(frozen=True)
+class CheckReply:
+    """The CRC-32 of the firmware in flash.
+
+    Attributes:
+        expected: as recorded when it was built.
+        found: as computed just now.
+        size: bytes that it covers; 0 where the build recorded none.
+    """
+
+    expected: int
+    found: int
+    size: int
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return _CHECK_REPLY.pack(self.expected, self.found, self.size)
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> CheckReply:
+        """Read the reply."""
+        check(len(payload) == _CHECK_REPLY.size, f"a CHECK reply of {len(payload)} bytes")
+        return cls(*_CHECK_REPLY.unpack(payload))
+
+
+@dataclass(frozen=True)
 class ErrorReport:
     """The payload of an ERROR frame; ``request`` is the type it answers, or 0."""
 
@@ -230,7 +260,10 @@ class ErrorReport:
             ErrorCode.BAD_LENGTH: f"it expected a payload of {self.detail} bytes",
             ErrorCode.BAD_ARGUMENT: f"the field at payload offset {self.detail} is out of range",
             ErrorCode.MODEL: f"its runtime failed with error -{self.detail}",
-            ErrorCode.NOT_READY: "there are no counters before the first inference",
+            ErrorCode.NOT_READY: "there are no counters before the first inference"
+            if self.request == MessageType.COUNTERS
+            else "there is nothing to tell",
+            ErrorCode.CORRUPT: "the firmware in its flash does not match its checksum",
         }
         return texts.get(self.code, f"unknown error code {self.code} (detail {self.detail})")
 

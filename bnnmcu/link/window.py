@@ -268,12 +268,14 @@ class RequestWindow:
 
     def _crash(self, fault: FaultReport) -> RemoteError:
         self.abandon()
+        hint = "press the board's reset button"
+        if fault.pc:
+            hint += f"; 'arm-none-eabi-addr2line -e firmware.elf 0x{fault.pc:08x}' names the line"
         return RemoteError(
             f"the firmware crashed: {fault.text}",
             code=MessageType.FAULT,
             where=self._transport.name,
-            hint="press the board's reset button; 'arm-none-eabi-addr2line -e firmware.elf PC' "
-            "names the line",
+            hint=hint,
         )
 
     def _refusal(self, item: _Pending, report: ErrorReport) -> LinkError:

@@ -1,3 +1,5 @@
+#include "bnn_small.h" /* before any code */
+
 #include "bnn_frame.h"
 
 #define COBS_LONGEST_RUN 254u

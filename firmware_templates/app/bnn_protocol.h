@@ -17,6 +17,8 @@ enum {
     BNN_TYPE_INFER = 0x02,
     BNN_TYPE_COUNTERS = 0x03,
     BNN_TYPE_SAMPLE = 0x04,
+    BNN_TYPE_CHECK = 0x05,
+    BNN_TYPE_LAST_FAULT = 0x06,
     BNN_TYPE_REPLY = 0x80, /* or-ed to the type of the request */
     BNN_TYPE_FAULT = 0xFE,
     BNN_TYPE_ERROR = 0xFF
@@ -30,11 +32,19 @@ enum {
     BNN_ERROR_BAD_LENGTH = 5,   /* detail: the payload length expected */
     BNN_ERROR_BAD_ARGUMENT = 6, /* detail: payload offset of the field */
     BNN_ERROR_MODEL = 7,        /* detail: the runtime's error code, negated */
-    BNN_ERROR_NOT_READY = 8     /* counters before the first inference */
+    BNN_ERROR_NOT_READY = 8,    /* counters before the first inference; no fault is kept */
+    BNN_ERROR_CORRUPT = 9       /* the firmware in flash is not what was built */
 };
 
 enum { BNN_MODE_EVALUATION = 0 };
 enum { BNN_FLAG_POLLUTED = 1 };
+
+/* The state that HELLO ends with. */
+enum {
+    BNN_STATE_CHECKED = 1, /* the image has a checksum, which was computed at the start */
+    BNN_STATE_CORRUPT = 2, /* and is another one */
+    BNN_STATE_FAULTED = 4  /* an earlier run ended in a fault, which LAST_FAULT tells */
+};
 
 #define BNN_TEXT_MAX 31u /* longer names are cut */
 
@@ -50,7 +60,7 @@ enum { BNN_FLAG_POLLUTED = 1 };
 
 #define BNN_MAX_OF(a, b) ((a) > (b) ? (a) : (b))
 
-/* Requests: HELLO and COUNTERS are empty, SAMPLE takes 15 bytes. */
+/* Requests: SAMPLE takes 15 bytes, INFER an image and seeds, the others nothing. */
 #define BNN_SAMPLE_REQUEST 15u
 #define BNN_INFER_REQUEST_MAX (2u + (unsigned)(BNN_MODEL_INPUT_BYTES) + 8u * BNN_MAX_SEEDS)
 #define BNN_REQUEST_MAX BNN_MAX_OF(BNN_INFER_REQUEST_MAX, BNN_SAMPLE_REQUEST)
@@ -58,9 +68,12 @@ enum { BNN_FLAG_POLLUTED = 1 };
 /* Replies.  SAMPLE fills whatever the largest of the others needs. */
 #define BNN_FAULT_BYTES 56u
 #define BNN_HELLO_FIXED 64u
+#define BNN_HELLO_STATE 3u
+#define BNN_CHECK_REPLY 12u
 #define BNN_INFER_REPLY_MAX (4u + BNN_MAX_SEEDS * BNN_DRAW_BYTES)
 #define BNN_HELLO_REPLY_MAX \
-    (BNN_HELLO_FIXED + 2u * (1u + BNN_TEXT_MAX) + (unsigned)(BNN_MODEL_LAYERS) * (5u + BNN_TEXT_MAX))
+    (BNN_HELLO_FIXED + 2u * (1u + BNN_TEXT_MAX) +               \
+     (unsigned)(BNN_MODEL_LAYERS) * (5u + BNN_TEXT_MAX) + BNN_HELLO_STATE)
 #define BNN_COUNTERS_REPLY (4u + 4u * (unsigned)(BNN_MODEL_LAYERS))
 #define BNN_REPLY_MAX                                               \
     BNN_MAX_OF(BNN_MAX_OF(BNN_INFER_REPLY_MAX, BNN_HELLO_REPLY_MAX), \

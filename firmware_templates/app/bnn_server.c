@@ -1,6 +1,9 @@
+#include "bnn_small.h" /* before any code */
+
 #include "bnn_server.h"
 
 #include "bnn.h"
+#include "bnn_health.h"
 #include "bnn_port.h"
 #include "bnn_protocol.h"
 
@@ -103,6 +106,32 @@ static uint8_t window(void)
     return (uint8_t)(buffered < BNN_WINDOW_MAX ? buffered + 1u : BNN_WINDOW_MAX);
 }
 
+static void answer_check(const bnn_frame_t *request)
+{
+    if (request->length != 0) {
+        refuse(request, BNN_ERROR_BAD_LENGTH, 0);
+        return;
+    }
+    cached = false;
+    bnn_health_check(reply);
+    send_reply(request, BNN_CHECK_REPLY);
+}
+
+static void answer_last_fault(const bnn_frame_t *request)
+{
+    if (request->length != 0) {
+        refuse(request, BNN_ERROR_BAD_LENGTH, 0);
+        return;
+    }
+    if ((bnn_health_state() & BNN_STATE_FAULTED) == 0) {
+        refuse(request, BNN_ERROR_NOT_READY, 0);
+        return;
+    }
+    cached = false;
+    bnn_health_tell_fault(reply);
+    send_reply(request, BNN_FAULT_BYTES);
+}
+
 static void answer_hello(const bnn_frame_t *request)
 {
     size_t at = BNN_HELLO_FIXED;
@@ -142,7 +171,10 @@ static void answer_hello(const bnn_frame_t *request)
         at += 4u;
         at += put_text(reply + at, bnn_model.layers[i].name);
     }
-    send_reply(request, at);
+    reply[at] = BNN_HELLO_STATE - 1u;
+    reply[at + 1u] = bnn_port_reset_cause();
+    reply[at + 2u] = bnn_health_state();
+    send_reply(request, at + BNN_HELLO_STATE);
 }
 
 static void count_layer(void *user, unsigned layer)
@@ -221,6 +253,10 @@ static void answer_infer(const bnn_frame_t *request)
         refuse(request, BNN_ERROR_BAD_LENGTH, (uint32_t)expected);
         return;
     }
+    if ((bnn_health_state() & BNN_STATE_CORRUPT) != 0) {
+        refuse(request, BNN_ERROR_CORRUPT, 0);
+        return;
+    }
     if (context_state != BNN_OK) {
         refuse(request, BNN_ERROR_MODEL, (uint32_t)-context_state);
         return;
@@ -230,7 +266,11 @@ static void answer_infer(const bnn_frame_t *request)
     for (size_t i = 0; i < seeds; i++) {
         uint64_t seed = bnn_get_u64(request->payload + image_end + 8u * i);
         uint8_t *at = reply + 4u + i * BNN_DRAW_BYTES;
-        int status = infer_once(request->payload + 2, i == 0, seed, at);
+        int status;
+
+        /* Here, since a request may have many seeds, and outside of what is counted. */
+        bnn_port_alive();
+        status = infer_once(request->payload + 2, i == 0, seed, at);
 
         if (status != BNN_OK) {
             refuse(request, BNN_ERROR_MODEL, (uint32_t)-status);
@@ -298,6 +338,10 @@ static void answer_sample(const bnn_frame_t *request)
         refuse(request, BNN_ERROR_BAD_ARGUMENT, 13);
         return;
     }
+    if ((bnn_health_state() & BNN_STATE_CORRUPT) != 0) {
+        refuse(request, BNN_ERROR_CORRUPT, 0);
+        return;
+    }
     cached = false;
     status = bnn_sample(&bnn_model, layer, seed, first, count, words);
     if (status != BNN_OK) {
@@ -313,6 +357,8 @@ static void answer_sample(const bnn_frame_t *request)
 
 static void answer(const bnn_frame_t *request)
 {
+    /* Under steady load the main loop never waits. */
+    bnn_port_alive();
     if (request->version != BNN_FRAME_VERSION) {
         refuse(request, BNN_ERROR_BAD_VERSION, BNN_FRAME_VERSION);
         return;
@@ -336,6 +382,12 @@ static void answer(const bnn_frame_t *request)
     case BNN_TYPE_SAMPLE:
         answer_sample(request);
         break;
+    case BNN_TYPE_CHECK:
+        answer_check(request);
+        break;
+    case BNN_TYPE_LAST_FAULT:
+        answer_last_fault(request);
+        break;
     default:
         refuse(request, BNN_ERROR_UNKNOWN_TYPE, 0);
         break;
@@ -352,6 +404,7 @@ void bnn_server_init(void)
     last_polluted = false;
     current_sequence = 0;
     current_type = 0;
+    bnn_health_init(reply);
     context_state = bnn_init(&context, &bnn_model, arena, (size_t)BNN_MODEL_ARENA_WORDS);
     if (context_state == BNN_OK) {
         context.hook = count_layer;
@@ -417,6 +470,8 @@ void bnn_app_fault(const uint32_t frame[8], uint32_t cfsr, uint32_t hfsr, uint32
     reply[53] = 0;
     reply[54] = 0;
     reply[55] = 0;
+    /* For the host after the next reset: this frame may find nobody listening. */
+    bnn_health_keep_fault(reply);
     size = bnn_frame_seal(reply_body, BNN_TYPE_FAULT, current_sequence, (uint16_t)BNN_FAULT_BYTES);
     bnn_frame_send(reply_body, size, bnn_port_write);
 }
