@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from bnnmcu.errors import MissingDependencyError, ToolchainError
 from bnnmcu.toolchain.detect import package_version, pio_command, program_version
 from bnnmcu.toolchain.process import Log, error_lines, run
 
-__all__ = ["PlatformIOTool", "build", "find"]
+__all__ = ["PlatformIOTool", "build", "environment", "explained", "find", "is_offline"]
 
 QUIET = {
     "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
@@ -86,24 +85,31 @@ def build(
     command = [*tool.command, "run", "-d", str(project), "-e", board.name]
     if announce is not None:
         announce(_STARTING)
-    code, output = run(command, cwd=project, log=log, env={**_clean(os.environ), **QUIET})
+    code, output = run(command, cwd=project, log=log, env=environment())
     if code != 0:
-        raise _explained(project, output)
+        raise explained(project, output)
 
 
-def _clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without settings that would silently change what is built or where."""
+def environment() -> dict[str, str]:
+    """For a run of PlatformIO: quiet, and without settings that change what is built or where."""
     changes = ("PLATFORMIO_BUILD_", "PLATFORMIO_SRC_", "PLATFORMIO_EXTRA_", "PLATFORMIO_BUILD")
-    return {name: text for name, text in environment.items() if not name.startswith(changes)}
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(changes)}
+    return {**kept, **QUIET}
 
 
-def _explained(project: Path, output: str) -> ToolchainError:
-    if any(sign in output for sign in _OFFLINE):
+def is_offline(output: str) -> bool:
+    """Whether it failed for want of packages that it could not download."""
+    return any(sign in output for sign in _OFFLINE)
+
+
+def explained(project: Path, output: str) -> ToolchainError:
+    """An error from what ``pio run`` printed."""
+    if is_offline(output):
         lines = [line for line in error_lines(output).splitlines() if not _BARE.match(line)]
         return ToolchainError(
             "\n".join(["PlatformIO could not download its packages (no internet?)", *lines]),
             where=str(project),
-            hint=_DIRECT,
+            hint=f"{_DIRECT}; 'bnnmcu pio-offline' lets PlatformIO use the compiler that is here",
         )
     if "UnknownBoard" in output or "Unknown board" in output:
         return ToolchainError(
