@@ -31,8 +31,9 @@ def command(
 ) -> None:
     """Count instructions or cycles on the board, layer by layer.
 
-    An emulator counts instructions, exactly; only a real board measures
-    cycles.  Nothing is on the wire while an inference is counted.
+    An emulator counts instructions, exactly; from QEMU's, cycles are modelled.
+    Only a real board measures cycles.  Nothing is on the wire while an
+    inference is counted.
 
     \b
     Example:
@@ -42,7 +43,7 @@ def command(
     from bnnmcu.target import TargetOptions, open_target
 
     loaded, images = project_and_images(project, data, count)
-    with open_target(loaded, TargetOptions(**target, count=True), note) as board:
+    with open_target(loaded, TargetOptions(**target, count=True, profile=True), note) as board:
         report = bench(loaded.plan, board, images, seed=seed)
         build = board.build
     predicted = None if build is None else loaded.predicted(build.toolchain)
@@ -58,22 +59,27 @@ def print_bench(
 ) -> None:
     """The table of a bench run, with what was said about memory before."""
     unit = report.unit.replace("_", " ")
+    modelled = report.cycle_model is not None
     rows = [
-        [layer.name, layer.kernel, f"{layer.macs:,}", f"{layer.ticks:,}", f"{layer.bytes:,}"]
+        _row(
+            layer.name, layer.kernel, (layer.macs, layer.ticks, layer.cycles_modelled, layer.bytes)
+        )
         for layer in report.layers
     ]
-    rows.append(
-        [
-            "one inference",
-            "",
-            f"{sum(layer.macs for layer in report.layers):,}",
-            f"{report.total:,}",
-            f"{sum(layer.bytes for layer in report.layers):,}",
-        ]
-    )
+    macs, tables = (sum(getattr(layer, n) for layer in report.layers) for n in ("macs", "bytes"))
+    rows.append(_row("one inference", "", (macs, report.total, report.cycles_modelled, tables)))
     facts = [f"{report.inferences} inferences, {report.least:,} to {report.most:,} {unit}"]
+    if report.resolution:
+        facts.append(f"each off by up to {report.resolution} (a coarse timer)")
     if report.milliseconds is not None:
         facts.append(f"{report.milliseconds:.2f} ms measured at {report.clock_hz / 1e6:.0f} MHz")
+    if report.cycle_model is not None and report.milliseconds_modelled is not None:
+        model = report.cycle_model
+        facts.append(
+            f"about {report.milliseconds_modelled:.2f} ms at {model.clock_hz / 1e6:g} MHz: cycles "
+            f"are modelled ({model.memory}), never compared with hardware, "
+            f"perhaps {100 * model.error:.0f} % off"
+        )
     if report.flash is not None and report.ram is not None:
         facts.append(f"flash {report.flash:,}, RAM {report.ram:,} bytes ({report.toolchain})")
     if predicted is not None:
@@ -85,9 +91,14 @@ def print_bench(
         facts.append(f"deepest stack {report.stack:,} bytes{at_most}")
     print_table(
         f"{report.model} on {report.target}",
-        ["layer", "kernel", "MACs", unit, "tables, bytes"],
+        ["layer", "kernel", "MACs", unit, *["cycles, modelled"] * modelled, "tables, bytes"],
         rows,
         caption="; ".join(facts),
         text_columns=2,
         last_is_total=True,
     )
+
+
+def _row(name: str, kernel: str, figures: tuple[int | None, ...]) -> list[str]:
+    """A line of the table; figures that there are not have no column either."""
+    return [name, kernel, *(f"{figure:,}" for figure in figures if figure is not None)]

@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from bnnmcu.boards import Board
 from bnnmcu.errors import LinkError, MissingDependencyError, ToolchainError
+from bnnmcu.toolchain.count_plugin import CountPlugin
 from bnnmcu.toolchain.elf import read_firmware
 
 __all__ = ["PROGRAM", "QemuBoard"]
@@ -41,8 +42,6 @@ WRITE_TIMEOUT = 20.0
 STOP_TIMEOUT = 5.0
 """Seconds a killed QEMU may take to vanish."""
 
-_USART_CR1 = 0x0C
-_CR1_RE_UE = (1 << 2) | (1 << 13)
 _CHUNK = 65536
 
 
@@ -52,6 +51,7 @@ class QemuBoard:
     Args:
         elf: the firmware.
         board: its board; ``board.emulator.qemu`` names the machine.
+        plugin: counts what is executed; from now on the emulator's, closed with it.
 
     Attributes:
         name: ``"qemu:MACHINE (emulated)"``.
@@ -62,7 +62,7 @@ class QemuBoard:
             the firmware does not start; with what QEMU said.
     """
 
-    def __init__(self, elf: Path, board: Board) -> None:
+    def __init__(self, elf: Path, board: Board, plugin: CountPlugin | None = None) -> None:
         if os.name != "posix":
             raise ToolchainError(
                 "QEMU is driven through inherited sockets, which need Linux or macOS",
@@ -83,7 +83,10 @@ class QemuBoard:
         self._monitor, far_monitor = socket.socketpair()
         # A file, not a pipe: nobody has to read it for QEMU to go on.
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self.plugin = plugin
         command = _command(program, board, elf, far_line.fileno(), far_monitor.fileno())
+        command += plugin.arguments if plugin else []
+        files = plugin.files if plugin else ()
         started: list[subprocess.Popen[bytes] | OSError] = []
         ready = threading.Event()
 
@@ -97,7 +100,7 @@ class QemuBoard:
                         stdin=subprocess.DEVNULL,
                         stdout=self._errors,
                         stderr=self._errors,
-                        pass_fds=(far_line.fileno(), far_monitor.fileno()),
+                        pass_fds=(far_line.fileno(), far_monitor.fileno(), *files),
                         # Ctrl-C is for us; we then end QEMU in order.
                         start_new_session=True,
                     )
@@ -120,7 +123,7 @@ class QemuBoard:
         self._process = process
         self._finalizer = weakref.finalize(self, _reap, process, self._line, self._monitor)
         try:
-            self._await_uart(board.uart.address + _USART_CR1)
+            self._await_uart(board)
         except BaseException:
             self.close()
             raise
@@ -173,6 +176,18 @@ class QemuBoard:
         with self._changed:
             self._received.clear()
 
+    def reset(self) -> None:
+        """Reset the machine, as its button would; RAM that the firmware does not load stays.
+
+        Raises:
+            ToolchainError: QEMU does not answer.
+        """
+        try:
+            with self._monitor.makefile("rwb", buffering=0) as stream:
+                _execute(stream, "system_reset")
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise ToolchainError("QEMU cannot be reset", where=self.name) from error
+
     def close(self) -> None:
         """End QEMU; may be called twice."""
         with self._changed:
@@ -182,6 +197,8 @@ class QemuBoard:
         if self._reader is not threading.current_thread():
             self._reader.join(STOP_TIMEOUT)
         self._errors.close()
+        if self.plugin is not None:
+            self.plugin.close()
 
     def __enter__(self) -> QemuBoard:
         return self
@@ -215,8 +232,13 @@ class QemuBoard:
             if not data:
                 return
 
-    def _await_uart(self, control: int) -> None:
+    def _await_uart(self, board: Board) -> None:
         """Wait until the firmware's receiver is on; QEMU drops what comes before."""
+        if board.uart.ready is None:
+            return  # nothing tells: who asks first asks again
+        offset, mask = board.uart.ready
+        # Not xp: that is refused where only the secure state may look.
+        line = f"x /1wx {board.uart.address + offset:#x}"
         deadline = time.monotonic() + START_TIMEOUT
         self._monitor.settimeout(START_TIMEOUT)
         try:
@@ -224,9 +246,8 @@ class QemuBoard:
                 _answer(stream)  # the greeting
                 _execute(stream, "qmp_capabilities")
                 while time.monotonic() < deadline:
-                    line = f"xp /1wx {control:#x}"
                     shown = _execute(stream, "human-monitor-command", {"command-line": line})
-                    if int(str(shown).rpartition(":")[2], 16) & _CR1_RE_UE == _CR1_RE_UE:
+                    if int(str(shown).rpartition(":")[2], 16) & mask == mask:
                         return
                     time.sleep(0.002)
         except (OSError, EOFError, ValueError, KeyError) as error:
@@ -260,8 +281,7 @@ def _command(program: str, board: Board, elf: Path, line: int, monitor: int) -> 
     command = [
         program, "-M", board.emulator.qemu, "-display", "none", "-nodefaults",
         "-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control",
-        # The first -serial is USART1 on these machines, the second USART2.
-        *["-serial", "null"] * _serial_index(board),
+        *["-serial", "null"] * board.emulator.serial,
         "-chardev", f"socket,id=line,fd={line}", "-serial", "chardev:line",
         "-icount", "shift=0", "-kernel", str(elf.resolve()),
     ]
@@ -269,11 +289,6 @@ def _command(program: str, board: Board, elf: Path, line: int, monitor: int) -> 
     # If we are killed, nobody can end QEMU, so the kernel is asked to.
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command
-
-
-def _serial_index(board: Board) -> int:
-    digits = "".join(filter(str.isdigit, board.uart.instance))
-    return int(digits) - 1 if digits else 0
 
 
 def _answer(stream: Any) -> dict[str, Any]:
