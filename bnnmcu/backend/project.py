@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnmcu import __version__
+from bnnmcu.backend import checksum
 from bnnmcu.backend.arena_picture import arena_svg
 from bnnmcu.backend.emit import MODEL_FILES, model_sources, render, template_bytes
 from bnnmcu.backend.folder import (
@@ -40,6 +41,8 @@ PROJECT = Product(
 _APP = (
     "bnn_frame.h",
     "bnn_frame.c",
+    "bnn_health.h",
+    "bnn_health.c",
     "bnn_protocol.h",
     "bnn_server.h",
     "bnn_server.c",
@@ -124,7 +127,7 @@ def _in_folder(name: str) -> str:
 
 def fixed_files(board: Board) -> dict[str, bytes]:
     """The files of a project that do not depend on its network: runtime, server, port."""
-    rooms = (("app", _APP), ("port", ("bnn_port.h", *board.port_sources)))
+    rooms = (("app", _APP), ("port", (*board.port_headers, *board.port_sources)))
     runtime = {_in_folder(name): text for name, text in runtime_files().items()}
     return runtime | {
         _in_folder(name): template_bytes(f"{room}/{name}")
@@ -152,9 +155,12 @@ def project_files(
     }
     files["include/bnn_board.h"] = render("project/bnn_board.h.j2", **common)
     files["linker.ld"] = render("project/linker.ld.j2", **common)
-    files["platformio.ini"] = render("project/platformio.ini.j2", **common)
+    if board.platformio.board:
+        files["platformio.ini"] = render("project/platformio.ini.j2", **common)
+        files["bnn_build.py"] = template_bytes("project/bnn_build.py")
+        files["bnn_checksum.py"] = Path(checksum.__file__).read_bytes()
+        files["test/test_custom_runner.py"] = template_bytes("project/test_custom_runner.py")
     files["README.md"] = render("project/README.md.j2", **common)
-    files["bnn_build.py"] = template_bytes("project/bnn_build.py")
     files["board.toml"] = board.source.encode()
     files["graph.safetensors"] = save_graph_bytes(graph)
     files["arena.svg"] = arena_svg(plan).encode()
@@ -164,10 +170,7 @@ def project_files(
         "bnnmcu": __version__,
         "board": board.name,
         "model": model_entry(plan, training),
-        "kernels": {
-            "choice": plan.choice.to_dict(),
-            "steps": {step.name: step.report() for step in plan.steps},
-        },
+        "kernels": plan.report(),
         "memory": memory.to_dict(),
         "files": digests(files),
     }
@@ -227,5 +230,5 @@ def load_project(folder: Path) -> Project:
     board_file = folder / "board.toml"
     if not board_file.is_file():
         raise ModelFileError("board.toml is missing", where=str(folder), hint="export again")
-    board = load_board(str(board_file))
+    board = load_board(str(board_file), exported=True)
     return Project(folder, board, graph, manifest, tuple(edited_files(folder, manifest)))

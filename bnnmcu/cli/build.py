@@ -9,7 +9,7 @@ import click
 
 from bnnmcu.cli.inputs import open_project
 from bnnmcu.cli.options import json_option, project_argument
-from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.cli.output import last_line, note, print_json, print_table
 
 if TYPE_CHECKING:
     from bnnmcu.backend.project import Project
@@ -40,8 +40,8 @@ def command(project: Path, toolchain: str, verbose: bool, as_json: bool) -> None
     from bnnmcu.toolchain.compiler import build_firmware
 
     loaded = open_project(project)
-    log = note if verbose else None
-    result = build_firmware(loaded.folder, toolchain, log=log, announce=note)
+    with last_line(verbose) as log:
+        result = build_firmware(loaded.folder, toolchain, log=log, announce=note)
     predicted = loaded.predicted(toolchain)
     if as_json:
         print_json(_as_dict(result, loaded, predicted))

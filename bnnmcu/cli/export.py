@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_COLUMNS = ("layer", "kernel", "MACs", "flash, bytes", "RAM, bytes")
+_COLUMNS = ("layer", "kernel", "constant", "MACs", "flash, bytes", "RAM, bytes")
 
 
 @click.command("export")
@@ -39,6 +39,16 @@ _COLUMNS = ("layer", "kernel", "MACs", "flash, bytes", "RAM, bytes")
     default="firmware",
     show_default=True,
     help="A firmware for a board, or a C library for any firmware.",
+)
+@click.option(
+    "--full-clock",
+    is_flag=True,
+    help="Set the clock up on a board where nobody has tried that (docs/BOARDS.md).",
+)
+@click.option(
+    "--watchdog",
+    is_flag=True,
+    help="Reset the board when its firmware hangs; never tried on a chip (docs/BOARDS.md).",
 )
 @click.option("--prefix", help="Makes a library's names bnn_PREFIX_..., for several in a firmware.")
 @click.option(
@@ -57,6 +67,8 @@ def command(
     model: Path,
     board_name: str | None,
     product: str,
+    full_clock: bool,
+    watchdog: bool,
     prefix: str | None,
     output: Path | None,
     force: bool,
@@ -64,7 +76,7 @@ def command(
     data: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
-    optimize: Literal["speed", "balanced", "size"],
+    choice: KernelChoice,
     **quantization: Any,
 ) -> None:
     """Turn a trained model into a PlatformIO project, or into a C library.
@@ -78,30 +90,36 @@ def command(
       bnnmcu export examples/models/s64.pt --board nucleo_f446 -o s64
       bnnmcu export examples/models/s64.pt --format library --prefix digits -o digits
     """
-    from bnnmcu.backend.choice import KernelChoice
-
-    _check_options(board_name, product, prefix)
+    _check_options(board_name, product, prefix, watchdog)
     if data is not None and quantization["first_layer"] != "calibrated":
         raise UsageError(
             "only a calibrated first layer looks at images",
             where="--data",
             hint="add --first-layer calibrated, or leave it out",
         )
-    choice = KernelChoice(optimize)
     reading = {"quantization": quantization, "mean": mean, "std": std, "data": data}
     if product == "library":
         _export_library(model, prefix, output, force, as_json, choice, reading)
     else:
         assert board_name is not None
-        _export_firmware(model, board_name, output, force, as_json, choice, reading)
+        board = _board(board_name, full_clock, watchdog)
+        _export_firmware(model, board, output, force, as_json, choice, reading)
 
 
-def _check_options(board_name: str | None, product: str, prefix: str | None) -> None:
+def _check_options(
+    board_name: str | None, product: str, prefix: str | None, watchdog: bool
+) -> None:
     if product == "library" and board_name is not None:
         raise UsageError(
             "a library is for no board in particular",
             where="--board",
             hint="leave out --board, or --format library",
+        )
+    if product == "library" and watchdog:
+        raise UsageError(
+            "a library leaves the watchdog to the firmware that it is in",
+            where="--watchdog",
+            hint="leave it out, or --format library",
         )
     if product == "firmware" and board_name is None:
         raise UsageError(
@@ -124,9 +142,18 @@ def _read(model: Path, reading: dict[str, Any]) -> tuple[Graph, dict[str, Any] |
     return given.graph, given.training or None
 
 
+def _board(name: str, full_clock: bool, watchdog: bool) -> Board:
+    from bnnmcu.boards import load_board
+
+    board = load_board(name)
+    if full_clock:
+        board = board.with_full_clock()
+    return board.with_watchdog() if watchdog else board
+
+
 def _export_firmware(
     model: Path,
-    board_name: str,
+    board: Board,
     output: Path | None,
     force: bool,
     as_json: bool,
@@ -134,9 +161,8 @@ def _export_firmware(
     reading: dict[str, Any],
 ) -> None:
     from bnnmcu.backend.project import write_project
-    from bnnmcu.boards import all_boards, load_board
+    from bnnmcu.boards import all_boards
 
-    board = load_board(board_name)
     graph, training = _read(model, reading)
     folder = output or Path(f"{model.stem}-{board.name}")
     plan, memory = write_project(
@@ -155,7 +181,14 @@ def _export_firmware(
         print_json(_as_dict(plan, memory, board, folder))
         return
     _print(plan, memory, board)
-    note(f"written to {folder}; next: bnnmcu verify {folder} --emulate")
+    note(f"written to {folder}; next: {_next(board, folder)}")
+
+
+def _next(board: Board, folder: Path) -> str:
+    """What to do with a project; not every board has an emulator, or a name in PlatformIO."""
+    if board.emulator.qemu or board.emulator.unicorn:
+        return f"bnnmcu verify {folder} --emulate"
+    return f"bnnmcu flash {folder}" if board.platformio.board else f"bnnmcu build {folder}"
 
 
 def _compiler_here() -> str:
@@ -196,9 +229,10 @@ def _export_library(
         f"{graph.name} as a library",
         _COLUMNS,
         _layer_rows(plan, plan.flash_bytes, 4 * plan.arena_words),
-        caption="Tables and arena are exact; layers share the arena. Code and a context of a few "
+        caption=f"{_promise(plan)} "
+        "Tables and arena are exact; layers share the arena. Code and a context of a few "
         "dozen bytes come on top: size them with your compiler.",
-        text_columns=2,
+        text_columns=3,
         last_is_total=True,
     )
     note(f"written to {folder}; next: {folder / 'README.md'}")
@@ -212,11 +246,13 @@ def _network(plan: Plan, folder: Path) -> dict[str, Any]:
         "model": plan.graph.name,
         "sha256": graph_sha256(plan.graph).hex(),
         "choice": plan.choice.to_dict(),
+        "constant": {"asked": plan.choice.constant, "holds": plan.promise},
         "layers": [
             {
                 "name": step.name,
                 "kernel": step.kernel,
                 "option": step.option,
+                "constant": step.promise,
                 "macs": step.macs,
                 "flash": step.flash_bytes,
                 "ram": step.ram_bytes,
@@ -238,10 +274,27 @@ def _as_dict(plan: Plan, memory: Memory, board: Board, folder: Path) -> dict[str
 def _layer_rows(plan: Plan, tables: int, arena: int) -> list[list[str]]:
     """One row a layer, and their sum."""
     rows = [
-        [step.name, step.option, f"{step.macs:,}", f"{step.flash_bytes:,}", f"{step.ram_bytes:,}"]
+        [
+            step.name,
+            step.option,
+            step.promise,
+            f"{step.macs:,}",
+            f"{step.flash_bytes:,}",
+            f"{step.ram_bytes:,}",
+        ]
         for step in plan.steps
     ]
-    return [*rows, ["all layers", "", f"{plan.macs:,}", f"{tables:,}", f"{arena:,}"]]
+    return [*rows, ["all layers", "", plan.promise, f"{plan.macs:,}", f"{tables:,}", f"{arena:,}"]]
+
+
+def _promise(plan: Plan) -> str:
+    """What an observer of the processor is not told."""
+    return {
+        "time": "Constant time: no branch and no address depends on an image or a draw.",
+        "count": "Constant count: as many instructions for every image and draw; addresses may "
+        "differ.",
+        "none": "Not constant: the number of instructions depends on the image.",
+    }[plan.promise]
 
 
 def _share(used: int, there: int) -> str:
@@ -251,12 +304,13 @@ def _share(used: int, there: int) -> str:
 def _print(plan: Plan, memory: Memory, board: Board) -> None:
     rows = _layer_rows(plan, memory.tables, memory.arena)
     rows.append(
-        ["protocol buffers, stack, variables", "", "", "", f"{memory.ram - memory.arena:,}"]
+        ["protocol buffers, stack, variables", "", "", "", "", f"{memory.ram - memory.arena:,}"]
     )
-    rows.append([f"code by {_compiler(memory)}", "", "", f"{memory.code:,}", ""])
+    rows.append([f"code by {_compiler(memory)}", "", "", "", f"{memory.code:,}", ""])
     rows.append(
         [
             f"total, share of {board.name}",
+            "",
             "",
             "",
             _share(memory.flash, memory.board_flash),
@@ -267,13 +321,24 @@ def _print(plan: Plan, memory: Memory, board: Board) -> None:
         f"{plan.graph.name} on {board.title}",
         _COLUMNS,
         rows,
-        caption="Tables and arena are exact; layers share the arena. Code as measured of that "
-        f"compiler{''.join(map(_other, memory.others))}. 'bnnmcu build' compares.",
-        text_columns=2,
+        caption=f"{_promise(plan)} "
+        f"Tables and arena are exact; layers share the arena. {_code_note(memory, board)}",
+        text_columns=3,
         last_is_total=True,
     )
     if memory.unmeasured:
         note(f"no size is known of {', '.join(memory.unmeasured)}: an allowance stands for it")
+
+
+def _code_note(memory: Memory, board: Board) -> str:
+    """Where the figure for code comes from."""
+    if memory.stand_in:
+        return (
+            f"No code was measured for the {board.core}: code and variables are an allowance, "
+            f"from what a {memory.stand_in} needs. 'bnnmcu build' tells the true size."
+        )
+    others = "".join(map(_other, memory.others))
+    return f"Code as measured of that compiler{others}. 'bnnmcu build' compares."
 
 
 def _compiler(memory: Memory) -> str:

@@ -23,6 +23,8 @@ _COMMANDS = {
     "agreement": "Compare the integer network with the float one it was made from.",
     "export": "Turn a trained model into a PlatformIO project.",
     "build": "Compile a project.",
+    "flash": "Write a project to a board.",
+    "pio-offline": "Let PlatformIO build a project without a network.",
     "run": "Serve a project on an emulated board behind a serial port.",
     "verify": "Hold a board's answers against the reference, bit for bit.",
     "diff": "Find the first layer where float network, integers, C and board part.",
@@ -49,7 +51,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"bnnmcu.cli.{cmd_name}")
+        module = importlib.import_module(f"bnnmcu.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
+
+from bnnmcu.errors import UsageError
 
 __all__ = [
     "json_option",
@@ -32,15 +35,49 @@ seed_option = click.option(
 )
 
 
-def kernel_options(command: _F) -> _F:
-    """How kernels are chosen."""
-    return click.option(
-        "--optimize",
-        type=click.Choice(["speed", "balanced", "size"]),
-        default="balanced",
-        show_default=True,
-        help="What kernels are chosen for; never changes a result.",
-    )(command)
+def kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How kernels are chosen: the command gets a ``KernelChoice`` as ``choice``."""
+
+    @wraps(command)
+    def with_choice(
+        *args: Any,
+        optimize: Literal["speed", "balanced", "size"],
+        constant_count: bool,
+        constant_time: bool,
+        **others: Any,
+    ) -> Any:
+        from bnnmcu.backend.choice import KernelChoice
+
+        if constant_count and constant_time:
+            raise UsageError(
+                "only one of --constant-count and --constant-time",
+                where="--constant-time",
+                hint="--constant-time promises an equal count of instructions too",
+            )
+        choice = KernelChoice(optimize, "time" if constant_time else "count")
+        return command(*args, choice=choice, **others)
+
+    for option in (
+        click.option(
+            "--constant-time",
+            is_flag=True,
+            help="Take kernels in which no branch and no address depends on an image or a draw.",
+        ),
+        click.option(
+            "--constant-count",
+            is_flag=True,
+            help="Take kernels with as many instructions for every image and draw: the default.",
+        ),
+        click.option(
+            "--optimize",
+            type=click.Choice(["speed", "balanced", "size"]),
+            default="balanced",
+            show_default=True,
+            help="What kernels are chosen for; never changes a result.",
+        ),
+    ):
+        with_choice = option(with_choice)
+    return with_choice
 
 
 project_argument = click.argument(
@@ -153,7 +190,10 @@ def target_options(command: _F) -> _F:
         ),
         click.option("--baud", type=int, help="Baud rate of --port; the board's by default."),
         click.option(
-            "--port", metavar="URL", help="Serial port, or socket:// or rfc2217:// address."
+            "--port",
+            metavar="URL",
+            help="Serial port, 'auto', serial:NUMBER (the USB serial number), or a socket:// or "
+            "rfc2217:// address.",
         ),
     ):
         command = option(command)

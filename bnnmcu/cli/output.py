@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bnnmcu.errors import BnnmcuError
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["note", "print_json", "print_table", "progress_bar", "report_error", "stderr_console"]
+__all__ = [
+    "last_line",
+    "note",
+    "print_json",
+    "print_table",
+    "progress_bar",
+    "report_error",
+    "stderr_console",
+]
 
 
 def stderr_console() -> Console:
@@ -89,6 +98,19 @@ def progress_bar() -> Progress:
         console=stderr_console(),
         transient=False,
     )
+
+
+@contextmanager
+def last_line(verbose: bool) -> Iterator[Callable[[str], None]]:
+    """Where a program's lines go: all of them, or on a terminal just the latest, in one place."""
+    if verbose or not sys.stderr.isatty():
+        yield note if verbose else lambda line: None
+        return
+    from rich.text import Text
+
+    with stderr_console().status("starting") as status:
+        # Text, not a string: brackets in a compiler's line are no markup.
+        yield lambda line: status.update(Text(line.strip(), no_wrap=True, overflow="ellipsis"))
 
 
 def report_error(error: BnnmcuError, *, as_json: bool, shown: bool = False) -> int:

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnnmcu.boards import Board, load_board
+from bnnmcu.backend.checksum import stamp
+from bnnmcu.boards import CORES, Board, load_board
 from bnnmcu.errors import MissingDependencyError, ToolchainError, UsageError
 from bnnmcu.modelfile import atomic_write
 from bnnmcu.toolchain import platformio
@@ -40,11 +41,8 @@ LINK_FLAGS = (
     "-Wl,-e,bnn_reset",
 )
 
-_ZIG_TARGETS = {
-    # core: what zig needs instead of gcc's -mthumb; the machine flags come too.
-    "cortex-m4f": ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4"),
-}
 _STAMP = "build.json"
+_SCRIPTS = ("bnn_build.py", "bnn_checksum.py")
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,12 @@ def build_firmware(
     project = project.resolve()
     board = _board_of(project)
     if toolchain == "platformio":
+        if not board.platformio.board:
+            raise ToolchainError(
+                f"PlatformIO does not know the board {board.name}",
+                where=str(project),
+                hint="use --toolchain gcc or --toolchain zig",
+            )
         pio = platformio.find()
         key = _key(project, board, ("platformio", pio.version, *pio.environment))
         out = project / "build" / "platformio"
@@ -147,7 +151,7 @@ def _board_of(project: Path) -> Board:
                 where=str(project),
                 hint="bnnmcu export MODEL --board NAME -o DIR",
             )
-    return load_board(str(project / "board.toml"))
+    return load_board(str(project / "board.toml"), exported=True)
 
 
 def _gcc(board: Board) -> _Compiler:
@@ -176,15 +180,15 @@ def _zig(board: Board) -> _Compiler:
             hint="pip install 'bnnmcu[sim]', or use --toolchain gcc",
         )
     version = package_version("ziglang") or program_version(command[0])
-    # -mcpu and -mthumb are zig's own to choose; the FPU flags are clang's.
-    machine = tuple(flag for flag in board.machine_flags if flag.startswith(("-mfpu", "-mfloat")))
     return _Compiler(
         "zig",
         (*command, "cc"),
         version,
-        (*_ZIG_TARGETS[board.core], *machine),
+        CORES[board.core].zig,
         # zig adds traps for undefined behaviour; the other builds have none.
         compile_only=("-fno-sanitize=all",),
+        # What a Cortex-M0 has no instruction for.
+        libraries=("-lcompiler_rt",),
     )
 
 
@@ -212,6 +216,14 @@ def _compile(
         linked = scratch / "firmware.elf"
         link = [*compiler.command, *compiler.machine, *LINK_FLAGS, *objects]
         _step(project, compiler, [*link, *compiler.libraries, "-o", str(linked)], log)
+        try:
+            stamp(linked)
+        except ValueError as error:
+            raise ToolchainError(
+                f"its checksum cannot be written: {error}",
+                where=str(project),
+                hint="export the project again: its linker script is an older one",
+            ) from error
         bound = None
         if set(STACK_FLAGS) <= set(compiler.compile_only):
             bound = stack_bound(map(Path, objects), board)
@@ -251,7 +263,7 @@ def _key(project: Path, board: Board, settings: Sequence[str]) -> str:
     for setting in (*settings, *board.compile_flags):
         digest.update(setting.encode() + b"\0")
     inputs = [*project.glob("src/*.c"), *project.glob("include/*.h")]
-    inputs += [project / name for name in ("linker.ld", "platformio.ini", "bnn_build.py")]
+    inputs += [project / name for name in ("linker.ld", "platformio.ini", *_SCRIPTS)]
     for path in sorted(inputs):
         if path.is_file():
             digest.update(path.relative_to(project).as_posix().encode() + b"\0")

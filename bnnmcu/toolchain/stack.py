@@ -42,17 +42,33 @@ _POINTERS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         # The class kernels take a routine for the width of their numbers.
         (
             r"bnn_(conv_class\w*|classes_run|sum_classes|fold\w*|add_numbers)",
-            r"bnn_(run_places|run_steps|add_\d+)",
+            r"bnn_(run_places|run_offsets|run_steps|add_\d+)",
         ),
     )
 )
 
 # Routines in assembly: gcc sees no frame of theirs.  None stacks more than this: nine
-# registers, and up to five words of its own.
-_ASSEMBLY = re.compile(
-    r"bnn_(run_places|run_steps|add_\d+|sign|sign_lanes|collect|finish|put_block)"
+# registers, and up to five words of its own; those of bnn_toom.c, up to 31.
+_ASSEMBLY: tuple[tuple[re.Pattern[str], int], ...] = (
+    (
+        re.compile(
+            r"bnn_(run_places|run_offsets|run_steps|add_\d+|add_planes|add_rows|sign|sign_lanes|"
+            r"collect|finish|approach|arrive|put|put_block)"
+        ),
+        64,
+    ),
+    (re.compile(r"bnn_toom_(bits_four|bits_fours|sums)"), 160),
 )
-_ASSEMBLY_FRAME = 64
+
+# Routines of libgcc for what a core has no instruction for; a Cortex-M0's 64-bit product
+# and its helper stack most, seven registers (GCC 12.2).
+_LIBRARY = re.compile(
+    r"__(aeabi_(u?idiv|u?idivmod|lmul|llsl|llsr|lasr)|clzsi2|clzdi2|ctzsi2|popcountsi2)"
+)
+_LIBRARY_FRAME = 64
+# What a Cortex-M0's helpers for tables of jumps stack (__gnu_thumb1_case_*): gcc reports
+# no call to them, and they call nothing.
+_SWITCH = 8
 
 # Relocations of branches: ELF for the Arm Architecture, 4.6.1.6.  All others
 # of a function's symbol take its address.
@@ -112,8 +128,8 @@ class _Calls:
 
     def add(self, text: str) -> None:
         for title, size, kind in _NODE.findall(text):
-            assembly = int(size) == 0 and _ASSEMBLY.fullmatch(_name(title)) is not None
-            self.frames[title] = _ASSEMBLY_FRAME if assembly else int(size)
+            frames = [frame for routine, frame in _ASSEMBLY if routine.fullmatch(_name(title))]
+            self.frames[title] = frames[0] if frames and int(size) == 0 else int(size)
             # "dynamic,bounded" has a known most.
             if kind == "dynamic":
                 self.dynamic.add(title)
@@ -138,6 +154,8 @@ class _Walk:
             cycle = [*self._open[self._open.index(title) :], title]
             self._refuse(f"recursion: {' > '.join(map(_name, cycle))}")
             return 0, ()
+        if title not in self._calls.frames and _LIBRARY.fullmatch(_name(title)):
+            return _LIBRARY_FRAME, (_name(title),)
         if title not in self._calls.frames:
             self._refuse(f"the frame of {_name(title)} is not known")
             return 0, ()
@@ -209,13 +227,14 @@ def stack_bound(objects: Iterable[Path], board: Board) -> StackBound:
     interrupts = sorted(handlers & calls.frames.keys() - {_RESET, _FAULT_ENTRY})
     deepest = max((walk.deepest(name)[0] for name in interrupts), default=0)
     frame = _FPU_FRAME if "-mfloat-abi=hard" in board.machine_flags else _FRAME
-    on_top = frame + deepest + frame
+    on_top = frame + deepest + frame + (_SWITCH if board.core == "cortex-m0" else 0)
     functions = set(map(_name, calls.frames))
     reasons = [f"{name}.c was compiled without a report" for name in missing]
     reasons += walk.reasons
     reasons += [
         f"the address of {name} is taken, and nothing tells who calls it"
-        for name in sorted(functions & taken)
+        # The entry jumps to the report, by its address where that is too far for a branch.
+        for name in sorted(functions & taken - {_FAULT_REPORT})
         if not any(callee.fullmatch(name) for _, callee in _POINTERS)
     ]
     total = None if reasons else max(thread + on_top, report_depth)
