@@ -18,7 +18,7 @@ from bnnmcu.toolchain import compiler
 
 #: Bytes of the receive ring where it is not varied.
 RING = 2048
-_LINKED = (".vectors", ".text", ".rodata", ".data", ".bss")
+_LINKED = (".vectors", ".text", ".rodata", ".data", ".bss", ".checksum")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ are read.  Sources that depend on the network are compiled again for other
 numbers of layers, classes and pixels.  Probe networks (the random ones of the
 tests, until each kernel occurred often enough) show what a step adds to the
 generated source.  The sizes are exact for these compilers; others differ a little.
+zig is measured for one core only, and of boards with the same drivers one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from bnnmcu.backend.code_sizes import MODEL_UNIT, board_facts
 from bnnmcu.backend.emit import model_sources, template_bytes
 from bnnmcu.backend.plan import KernelChoice, Plan, make_plan
 from bnnmcu.backend.project import fixed_files
-from bnnmcu.boards import all_boards
+from bnnmcu.boards import CORES, Board, all_boards
 from bnnmcu.graph import Graph
 from bnnmcu.toolchain import compiler
 
@@ -50,6 +51,8 @@ LAYERS = (*range(1, 33), 40, 64, 128, 255)
 CLASSES = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 32, 64, 100, 128, 256, 400, 512, 1000, 2000)
 INPUTS = (1, 4, 16, 64, 128, 192, 256, 512, 784, 1024, 3072, 8192, 16384, 32768, 65000)
 RINGS = tuple(1 << n for n in range(6, 19))
+#: The core that every compiler is measured for.
+EVERY_COMPILER = "cortex-m4f"
 #: Their sizes are formulas in bnnmcu/backend/memory.py.
 FORMULAS = ("arena", "layer_ticks", "reply_words", "request_words", "rx_ring")
 
@@ -65,10 +68,16 @@ def model_header(probe: Plan, values: Mapping[str, int]) -> bytes:
     return text.encode()
 
 
+#: Families of plain kernels that are never offered as fast ones: a plain plan has them all, and
+#: that each of their functions occurs is checked by bnn_kernels.h.
+PLAIN = {"add", "affine", "clamp", "integer", "logits", "max-pool", "sum-pool", "threshold"}
+
+
 def families() -> set[str]:
     """Names of all kinds of kernels that a plan can choose from."""
-    table = json.loads((ROOT / "bnnmcu" / "backend" / "costs.json").read_text())
-    return {name for core in table["cores"].values() for name in core["families"]}
+    tables = (ROOT / "bnnmcu" / "backend" / "costs").glob("*.json")
+    found = {n for path in tables for n in json.loads(path.read_text()).get("families", {})}
+    return found - PLAIN
 
 
 def probes() -> list[Plan]:
@@ -252,37 +261,50 @@ def measure_externals(
     bench: Bench, units: Mapping[str, Sequence[Row]], probe: Plan
 ) -> dict[str, dict[str, int]]:
     """What the compiler's own library adds for each symbol that no source defines."""
+    for name, source in model_sources(probe).items():
+        bench.write(f"model/{name}", source)
     rows = [row for unit in units.values() for row in unit]
+    rows += bench.compile(MODEL_UNIT, source="model")
     defined = {symbol for row in rows for symbol in row.symbols}
     text = linker_script(bench.board).decode()
     missing = {
         name
         for row in rows
         for name in row.needs
-        if name not in defined and name != "bnn_model" and f"{name} =" not in text
+        if name not in defined and f"{name} =" not in text
     }
-    for name, source in model_sources(probe).items():
-        bench.write(f"model/{name}", source)
-    for unit in units:
-        bench.compile(unit)
-    bench.compile(MODEL_UNIT, source="model")
-    objects = [str(bench.folder / f"model-board-{unit}.o") for unit in (*units, MODEL_UNIT)]
-    link = [*bench.tool.command, *bench.tool.machine, *compiler.LINK_FLAGS]
+    return {name: library_pieces(bench, name) for name in sorted(missing)}
 
-    def pieces(*more: str) -> dict[str, int]:
-        target = bench.folder / "linked.elf"
-        bench.call([*link, *more, *objects, *bench.tool.libraries, "-o", str(target)])
-        with target.open("rb") as stream:
-            table = ELFFile(stream).get_section_by_name(".symtab")
-            return {s.name: s["st_size"] for s in table.iter_symbols() if s["st_size"]}
 
-    before = pieces() if missing else {}
-    return {
-        name: {
-            piece: size for piece, size in pieces(f"-Wl,-u,{name}").items() if piece not in before
-        }
-        for name in sorted(missing)
-    }
+def library_pieces(bench: Bench, symbol: str) -> dict[str, int]:
+    """The functions that the compiler's library brings in for a symbol, and their bytes."""
+    target = bench.folder / "external.o"
+    bench.call(
+        [
+            *(*bench.tool.command, *bench.tool.machine, "-nostdlib", "-r", f"-Wl,-u,{symbol}"),
+            *(*bench.tool.libraries, "-o", str(target)),
+        ]
+    )
+    found: dict[tuple[int, int], tuple[str, int]] = {}
+    with target.open("rb") as stream:
+        for item in ELFFile(stream).get_section_by_name(".symtab").iter_symbols():
+            if item["st_size"]:
+                # One function may have several names.
+                place = (item["st_shndx"], item["st_value"])
+                piece = (item.name, item["st_size"])
+                found[place] = min(piece, found.get(place, piece))
+    if not found:
+        raise SystemExit(f"{bench.board.core}: nothing is measured of {symbol}")
+    return dict(sorted(found.values()))
+
+
+def measured_boards(core: str) -> list[Board]:
+    """One board for each set of drivers that the boards of a core have."""
+    found: dict[str, Board] = {}
+    for board in all_boards():
+        if board.core == core:
+            found.setdefault(json.dumps(board_facts(board), sort_keys=True), board)
+    return list(found.values())
 
 
 def measure(toolchain: str, plans: Sequence[Plan]) -> dict[str, Any]:
@@ -290,7 +312,9 @@ def measure(toolchain: str, plans: Sequence[Plan]) -> dict[str, Any]:
     cores: dict[str, Any] = {}
     version = ""
     for core in sorted({board.core for board in all_boards()}):
-        boards = [board for board in all_boards() if board.core == core]
+        if toolchain != "gcc" and core != EVERY_COMPILER:
+            continue
+        boards = measured_boards(core)
         with tempfile.TemporaryDirectory() as name:
             bench = Bench(toolchain, boards[0], Path(name))
             version = bench.tool.version
@@ -324,15 +348,18 @@ def measure(toolchain: str, plans: Sequence[Plan]) -> dict[str, Any]:
 def digest() -> str:
     """SHA-256 over the sources and flags that sizes depend on."""
     hashed = hashlib.sha256()
-    parts: list[bytes] = [repr(compiler.LINK_FLAGS).encode(), repr(compiler._ZIG_TARGETS).encode()]
+    parts: list[bytes] = [repr(compiler.LINK_FLAGS).encode(), repr(dict(CORES)).encode()]
     for name in ("bnn_model.c.j2", "bnn_model.h.j2", "linker.ld.j2"):
         parts.append(template_bytes(f"project/{name}"))
-    for board in all_boards():
-        parts.append(repr((board.name, board.core, board.compile_flags)).encode())
-        header = board_header(board, RING).splitlines()
-        # Its comments name versions.
-        parts.append(b"\n".join(line for line in header if line.startswith(b"#define")))
-        parts += [name.encode() + data for name, data in sorted(fixed_files(board).items())]
+    files: dict[str, bytes] = {}
+    for core in sorted({board.core for board in all_boards()}):
+        for board in measured_boards(core):
+            parts.append(repr((board.name, board.core, board.port_sources)).encode())
+            header = board_header(board, RING).splitlines()
+            # Its comments name versions.
+            parts.append(b"\n".join(line for line in header if line.startswith(b"#define")))
+            files |= fixed_files(board)
+    parts += [name.encode() + data for name, data in sorted(files.items())]
     for part in parts:
         hashed.update(len(part).to_bytes(8, "little") + part)
     return hashed.hexdigest()
