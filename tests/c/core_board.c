@@ -1,17 +1,22 @@
 /*
- * Runs many generated models on an emulated Arm MPS2 board (Cortex-M3 or M4) and writes
+ * Runs many generated models on an emulated Arm MPS2 or MPS3 board and writes
  * every answer to its UART: bytes of an int32_t error, then of each int64_t logit.
  *
- * Sources: Arm AN385/AN386 (memory map), Cortex-M System Design Kit TRM (APB UART),
+ * Sources: Arm AN385/AN386/AN547 (memory map), Cortex-M System Design Kit TRM (APB UART),
  * ARMv7-M reference manual B1.5 (vectors), "Semihosting for AArch32 and AArch64" (exit).
  */
 #include "core_board.h"
 
 #define REG(address) (*(volatile uint32_t *)(uintptr_t)(address))
-#define UART_DATA REG(0x40004000u)
-#define UART_STATE REG(0x40004004u)
-#define UART_CTRL REG(0x40004008u)
-#define UART_BAUDDIV REG(0x40004010u)
+#ifdef __ARM_FEATURE_MVE
+#define UART 0x59303000u
+#else
+#define UART 0x40004000u
+#endif
+#define UART_DATA REG(UART)
+#define UART_STATE REG(UART + 0x04u)
+#define UART_CTRL REG(UART + 0x08u)
+#define UART_BAUDDIV REG(UART + 0x10u)
 #define UART_TX_FULL 1u
 #define UART_TX_ON 1u
 #define SCB_CPACR REG(0xe000ed88u)

@@ -72,7 +72,7 @@ static int count_all(void)
 
     for (unsigned i = 0; i < CORE_IMAGES && error == BNN_OK; i++) {
         const uint32_t before = TIM2_CNT;
-        error = bnn_infer(&net, core_images[i], sizeof core_images[i], 1u);
+        error = bnn_infer(&net, core_images[i], sizeof core_images[i], i);
         print(TIM2_CNT - before);
     }
     return error;

@@ -42,8 +42,12 @@ def _need_compiler() -> None:
 
 
 @pytest.mark.parametrize("first", range(0, COUNT, AT_ONCE))
-def test_random_graphs(first: int, tmp_path: Path) -> None:
+def test_random_graphs(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By turns as the twin is compiled, and without what is only for hosts."""
     _need_compiler()
+    if first // AT_ONCE % 2:
+        flags = (*many_models.HOST_FLAGS, "-DBNN_PORTABLE")
+        monkeypatch.setattr(many_models, "HOST_FLAGS", flags)
     graphs = [random_dag(seed) for seed in range(first, min(COUNT, first + AT_ONCE))]
     wrong = differences(graphs, tmp_path / "twins")
     # The seed of a network is the number in its name.
@@ -71,22 +75,26 @@ def test_random_graphs_call_every_kernel() -> None:
 
 #: Small faults of the C: the kernel it is noticed in, file, text, other text.
 _FAULTS = {
-    "ties": ("conv_pixels", "bnn_internal.h", "(sum >= output->", "(sum > output->"),
+    "ties": (
+        "conv_pixels", "bnn_internal.h", "(1u ^ bnn_less(sum, output->threshold[channel]))",
+        "bnn_less(output->threshold[channel], sum)"),
     "dilation": (
         "conv_ints", "bnn_internal.h", "(span.last + dilation - 1) / dilation",
         "span.last / dilation"),
     "padding": ("conv_bits", "bnn_kernels.c", "if (taps != all)", "if (taps < 0)"),
     "groups": ("conv_bits", "bnn_kernels.c", "group * inputs, inputs", "0, inputs"),
     "fill": ("conv_pixels", "bnn_integer.c", "conv->fill + first : NULL", "NULL : NULL"),
-    "groups of signs": ("conv_signs", "bnn_integer.c", "first + c) != 0 ? 1", "c) != 0 ? 1"),
+    "groups of signs": ("conv_signs", "bnn_integer.c", "in + from, first + c)", "in + from, c)"),
     "wide bias": (
         "dense_i64", "bnn_integer.c", "dense->bias[output] :", "(int32_t)dense->bias[output] :"),
-    "slope": ("affine_ints", "bnn_values.c", "x < 0 && affine->neg", "x > 0 && affine->neg"),
+    "slope": (
+        "affine_ints", "bnn_values.c", "(bnn_negative(x), below", "(bnn_negative(-x), below"),
     "wide product": (
-        "affine_ints", "bnn_values.c", "(int64_t)m * x +", "(int32_t)((uint32_t)m * (uint32_t)x) +"
+        "affine_ints", "bnn_values.c", "bnn_product(m, x) +",
+        "(int32_t)((uint32_t)m * (uint32_t)x) +"
     ),
     "smallest bit": ("max_pool_bits", "bnn_values.c", "(all & least)", "(any & least)"),
-    "lower bound": ("clamp", "bnn_values.c", "x < clamp->low ? clamp->low", "x < 0 ? clamp->low"),
+    "lower bound": ("clamp", "bnn_values.c", "[i], clamp->low)", "[i], 0)"),
 }  # fmt: skip
 
 
@@ -117,7 +125,7 @@ def test_a_fault_would_be_noticed(
         return sources | {file: text.replace(right, wrong).encode()}
 
     monkeypatch.setattr(many_models, "native_sources", spoiled)
-    monkeypatch.setattr(many_models, "HOST_FLAGS", ("-std=c99", "-O1", "-fPIC"))
+    monkeypatch.setattr(many_models, "HOST_FLAGS", ("-std=c99", "-O1", "-fPIC", "-DBNN_PORTABLE"))
     assert differences(_calling(f"bnn_{kernel}"), tmp_path / "twins")
 
 

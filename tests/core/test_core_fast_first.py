@@ -22,7 +22,7 @@ from bnnmcu.errors import MissingDependencyError
 from bnnmcu.graph import GE, INPUT, Conv, Dense, Graph, IntegerConv, Threshold
 from bnnmcu.lfsr import GENERATORS
 from bnnmcu.toolchain.detect import zig_command
-from bnnmcu.toolchain.native import host_compiler
+from bnnmcu.toolchain.native import NativeTwin, host_compiler
 
 _COUNT = 25
 _IMAGES = 200
@@ -32,6 +32,7 @@ _OPTIONS: dict[str, Callable[[int], Graph]] = {
     "rows": lambda seed: random_single(seed, drawn=False),
     "rows-active": lambda seed: random_single(seed, drawn=False),
     "masked": lambda seed: random_single(seed, drawn=False),
+    "dense-pairs": lambda seed: random_single(seed, drawn=False),
     "drawn-single": lambda seed: random_single(
         seed, drawn=True, generator=list(GENERATORS)[seed % 3]
     ),
@@ -114,7 +115,9 @@ def _images(graph: Graph, count: int) -> npt.NDArray[np.uint8]:
     return np.clip(images * scale, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("option", ["fir", "smlad", "rows", "masked", "drawn-single"])
+@pytest.mark.parametrize(
+    "option", ["fir", "smlad", "rows", "masked", "dense-pairs", "drawn-single"]
+)
 def test_the_count_is_the_same_for_every_image(option: str, tmp_path: Path) -> None:
     _need_qemu()
     graph = max(_graphs(option, 100, 8), key=_weights)
@@ -156,14 +159,36 @@ def test_fir_weights_beyond_16_bits_are_declined() -> None:
     assert "fir" not in names
 
 
-def test_sums_that_could_leave_int32_with_their_threshold_are_declined() -> None:
-    """Sums from -2**30 and less to its positive: the distance of two of them is no int32."""
-    half = np.full((1, 8, 8, 100), 700, dtype=np.int16)
-    weights = np.concatenate([half, -half], axis=-1)
-    conv = IntegerConv("conv", INPUT, weights, stride=(2, 2))
-    dense = Dense("dense", "sign", np.ones((1, 1), np.int16))
-    for limit, offered in ((0, True), (2**31 - 1, False)):
+def test_sums_that_are_too_large_with_their_threshold_are_declined() -> None:
+    """In int32 for products in pairs; within 2**30 for the parts of the fast FIR filter."""
+    fast, plain = {"fir", "smlad"}, {"smlad"}
+    for weight, limit, offered in ((80, 0, fast), (700, 0, plain), (700, 2**31 - 1, set())):
+        half = np.full((1, 8, 8, 100), weight, dtype=np.int16)
+        weights = np.concatenate([half, -half], axis=-1)
+        conv = IntegerConv("conv", INPUT, weights, stride=(2, 2))
+        dense = Dense("dense", "sign", np.ones((1, 1), np.int16))
         sign = Threshold("sign", "conv", np.array([limit], np.int32), np.array([GE], np.uint8))
         graph = Graph("large", (8, 8, 200), (conv, sign, dense))
         names = {a.name for a in make_plan(graph).steps[0].alternatives}
-        assert ({"fir", "smlad"} <= names) is offered
+        assert names & fast == offered
+
+
+@pytest.mark.parametrize(("inputs_", "outputs"), [(1, 1), (9, 3)])
+def test_dense_in_pairs_takes_the_largest_numbers(inputs_: int, outputs: int) -> None:
+    """Sums of one pixel, up to 255 * 128, and beyond 16 bits with one more."""
+    try:
+        host_compiler()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    rng = np.random.default_rng(inputs_)
+    weights = rng.choice(np.array([-128, 128], np.int16), (inputs_, 1, 1, 1))
+    most = rng.choice(np.array([-32768, 32767], np.int16), (outputs, inputs_))
+    for factor, offered in ((1, True), (2, False)):
+        conv = IntegerConv("conv", INPUT, factor * weights)
+        graph = Graph("pairs", (1, 1, 1), (conv, Dense("dense", "conv", most)))
+        names = {a.name for a in make_plan(graph).steps[1].alternatives}
+        assert ("dense-pairs" in names) is offered
+        if offered:
+            images = np.array([0, 1, 254, 255], np.uint8).reshape(4, 1, 1, 1)
+            twin = NativeTwin(graph, choice=KernelChoice(force={"*": "dense-pairs"}))
+            assert np.array_equal(twin.run(images), reference.run(graph, images))

@@ -51,13 +51,14 @@ _ROOMS: dict[str, set[str]] = {
     "target": {"backend", "toolchain", "link"},
     "verify": {"evaluate", "target"},
     "bench": {"evaluate", "target"},
+    "evidence": {"verify", "bench"},
     "attack": {"target", "evaluate", "nn"},
     "agreement": {"attack", "passes"},
     "inspect": {"passes", "backend"},
     "compare": {"compiler", "evaluate", "target"},
     "report": {"attack", "resources"},
     "api": {"compiler", "backend"},
-    "cli": {"report", "attack", "agreement", "verify", "bench", "compiler", "compare", "inspect"},
+    "cli": {"report", "attack", "agreement", "evidence", "compiler", "compare", "inspect"},
 }
 
 

@@ -13,6 +13,7 @@ from link_rig import APP, REPO, Codec
 
 from bnnmcu.errors import LinkError
 from bnnmcu.link.frame import MAX_PAYLOAD, VERSION, Frame, FrameDecoder, encode_frame
+from bnnmcu.link.hello import ImageState
 from bnnmcu.link.protocol import REPLY, ErrorCode, MessageType
 
 # Of tests/c/codec_tool.c.
@@ -171,10 +172,14 @@ def test_the_specification_has_golden_frames() -> None:
         2,
         3,
         4,
+        5,
+        6,
         0x81,
         0x82,
         0x83,
         0x84,
+        0x85,
+        0x86,
         0xFE,
         0xFF,
     }
@@ -196,4 +201,5 @@ def test_the_c_header_has_the_same_numbers() -> None:
     numbers = {n: int(v, 0) for n, v in re.findall(r"^\s+BNN_(\w+) = (\w+)", text, re.M)}
     expected = {f"TYPE_{member.name}": member.value for member in MessageType}
     expected |= {f"ERROR_{member.name}": member.value for member in ErrorCode}
+    expected |= {f"STATE_{member.name}": member.value for member in ImageState}
     assert numbers == expected | {"TYPE_REPLY": REPLY}

@@ -17,6 +17,7 @@ from bnnmcu.errors import LinkError
 from bnnmcu.link.fault import FaultReport
 from bnnmcu.link.hello import DeviceInfo
 from bnnmcu.link.protocol import (
+    CheckReply,
     CountersReply,
     ErrorCode,
     ErrorReport,
@@ -51,6 +52,7 @@ UNPACK: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
         SampleReply(np.array([7, 2**32 - 1], np.uint32)).pack(),
         lambda data: SampleReply.unpack(data, count=2),
     ),
+    "check": (CheckReply(2**32 - 1, 1, 152_636).pack(), CheckReply.unpack),
     "error": (ErrorReport(5, 2, 946).pack(), ErrorReport.unpack),
     "fault": (FAULT.pack(), FaultReport.unpack),
 }
@@ -138,12 +140,25 @@ def test_replies_to_something_else_are_refused(reply: bytes, seeds: int, width: 
         (1 << 25, 0, ["division by zero"]),
         (1 << 19, 0, ["FPU not enabled"]),
         (0, 1 << 1, ["vector table read failed"]),
-        (0, 0, ["unknown cause"]),
+        (0, 0, ["HardFault (a Cortex-M0 does not record why) or NMI (a watchdog?); pc="]),
+        (0, 1 << 30, ["unknown cause"]),
     ],
 )
 def test_faults_are_told_in_words(cfsr: int, hfsr: int, words: list[str]) -> None:
     text = replace(FAULT, cfsr=cfsr, hfsr=hfsr, mmfar=0x10, bfar=0x20020000).text
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("stack_free", [0, 64])
+@pytest.mark.parametrize("cfsr", [0, 1 << 17])
+def test_a_stack_that_left_its_memory(stack_free: int, cfsr: int) -> None:
+    """No registers could be saved; what the core read for its return address is no cause."""
+    fault = replace(FAULT, registers=(0,) * 8, cfsr=cfsr, stack_free=stack_free)
+    assert fault.pc == 0
+    assert fault.text.startswith("stack overflow (the stack pointer left its memory); pc=0x0000")
+    # With registers, both are told.
+    text = replace(FAULT, cfsr=1 << 17, stack_free=0).text
+    assert text.startswith("stack overflow, invalid EPSR state")
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))

@@ -14,16 +14,21 @@ from link_rig import (
     SEED_ERROR,
     SEED_FAULT,
     SEED_WAIT,
+    SERVER_SOURCES,
     ServerTransport,
+    compile_c,
     digits,
     fake_logits,
     fake_words,
 )
 
+from bnnmcu.errors import DeviceMismatchError
+from bnnmcu.link.device import Device
 from bnnmcu.link.fault import FaultReport
 from bnnmcu.link.frame import Frame, FrameDecoder, encode_frame
-from bnnmcu.link.hello import DeviceInfo, LayerInfo
+from bnnmcu.link.hello import DeviceInfo, ImageState, LayerInfo
 from bnnmcu.link.protocol import (
+    CheckReply,
     CountersReply,
     ErrorCode,
     ErrorReport,
@@ -35,7 +40,7 @@ from bnnmcu.link.protocol import (
 )
 
 IMAGE = digits(1)[0]
-HELLO, INFER, COUNTERS, SAMPLE = (int(MessageType(i)) for i in range(1, 5))
+HELLO, INFER, COUNTERS, SAMPLE, CHECK, LAST_FAULT = (int(MessageType(i)) for i in range(1, 7))
 ERROR = int(MessageType.ERROR)
 
 
@@ -205,6 +210,9 @@ REFUSED = {
     "no words": (SAMPLE, SampleRequest(1, 0, 0, 0).pack(), ErrorCode.BAD_ARGUMENT, 13),
     "words too many": (SAMPLE, SampleRequest(1, 0, 999, 2).pack(), ErrorCode.BAD_ARGUMENT, 13),
     "reply too long": (SAMPLE, SampleRequest(1, 0, 0, 422).pack(), ErrorCode.BAD_ARGUMENT, 13),
+    "check with a payload": (CHECK, b"x", ErrorCode.BAD_LENGTH, 0),
+    "last fault with a payload": (LAST_FAULT, b"x", ErrorCode.BAD_LENGTH, 0),
+    "no fault is kept": (LAST_FAULT, b"", ErrorCode.NOT_READY, 0),
     "type 0": (0, b"", ErrorCode.UNKNOWN_TYPE, 0),
     "type of a reply": (INFER | 0x80, GOOD_INFER, ErrorCode.UNKNOWN_TYPE, 0),
     "type of an error": (0xFF, b"", ErrorCode.UNKNOWN_TYPE, 0),
@@ -241,6 +249,39 @@ def test_a_fault_is_reported_with_its_request(peer: Peer) -> None:
         0xE000ED34,
         0x20020000,
     )
+
+
+def test_an_image_without_a_checksum_is_not_called_sound(peer: Peer) -> None:
+    info = DeviceInfo.unpack(peer.ask(Frame(HELLO, 1, b"")).payload)
+    assert (info.reset_text, info.state) == ("power", ImageState(0))
+    assert CheckReply.unpack(peer.ask(Frame(CHECK, 2, b"")).payload) == CheckReply(0, 0, 0)
+
+
+@pytest.mark.parametrize("recorded", [0xCBF43926, 0xCBF43927])
+def test_the_image_is_checked_at_the_start_and_on_request(tmp_path: Path, recorded: int) -> None:
+    """The process has an image of nine bytes, whose CRC-32 everybody knows."""
+    define = f"-DBNN_POSIX_IMAGE_CRC=0x{recorded:x}u"
+    transport = ServerTransport(compile_c(tmp_path / "server", SERVER_SOURCES, define))
+    peer, sound = Peer(transport), recorded == 0xCBF43926
+    try:
+        info = DeviceInfo.unpack(peer.ask(Frame(HELLO, 1, b"")).payload)
+        assert info.state == ImageState.CHECKED | (0 if sound else ImageState.CORRUPT)
+        found = CheckReply.unpack(peer.ask(Frame(CHECK, 2, b"")).payload)
+        assert found == CheckReply(recorded, 0xCBF43926, 9)
+        sample = SampleRequest(1, 0, 0, 1).pack()
+        for kind, payload in ((INFER, GOOD_INFER), (SAMPLE, sample)):
+            reply = peer.ask(Frame(kind, 3, payload))
+            if sound:
+                assert reply.type == kind | 0x80
+            else:
+                report = ErrorReport.unpack(reply.payload)
+                assert (report.code, report.request) == (ErrorCode.CORRUPT, kind)
+                assert "checksum" in report.text
+        if not sound:
+            with pytest.raises(DeviceMismatchError, match="flash is damaged"):
+                Device(transport)
+    finally:
+        transport.close()
 
 
 def test_cifar_with_narrow_logits(cifar: ServerTransport) -> None:

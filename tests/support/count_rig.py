@@ -16,10 +16,15 @@ from bnnmcu.boards import COMPILE_FLAGS
 from bnnmcu.graph import Graph
 from bnnmcu.toolchain.compiler import LINK_FLAGS
 
-__all__ = ["build_counter", "count_instructions", "places"]
+__all__ = ["MACHINES", "build_counter", "count_instructions", "places"]
 
 _C = Path(__file__).resolve().parent.parent / "c"
-_MACHINE = ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")
+#: What gcc builds for; the board's Cortex-M4 runs all of it.
+MACHINES = {
+    "cortex-m0": ("-mcpu=cortex-m0", "-mthumb"),
+    "cortex-m3": ("-mcpu=cortex-m3", "-mthumb"),
+    "cortex-m4f": ("-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
+}
 _TIMEOUT_S = 300
 _LINKER = """
 ENTRY(bnn_reset)
@@ -49,9 +54,17 @@ SECTIONS
 
 
 def build_counter(
-    graph: Graph, choice: KernelChoice, images: npt.NDArray[np.uint8], folder: Path
+    graph: Graph,
+    choice: KernelChoice,
+    images: npt.NDArray[np.uint8],
+    folder: Path,
+    core: str = "cortex-m4f",
 ) -> Path:
-    """A firmware for netduinoplus2 that infers every image and prints what each took."""
+    """A firmware for netduinoplus2 that infers every image and prints what each took.
+
+    Args:
+        core: a key of :data:`MACHINES`; it is compiled for that.
+    """
     folder.mkdir(parents=True)
     rows = ",\n".join(f"{{{', '.join(map(str, i.reshape(-1).tolist()))}}}" for i in images)
     header = (
@@ -68,7 +81,7 @@ def build_counter(
     for name, text in files.items():
         (folder / name).write_bytes(text)
     sources = sorted(name for name in files if name.endswith(".c"))
-    command = ["arm-none-eabi-gcc", *_MACHINE, *COMPILE_FLAGS, "-I.", *sources, *LINK_FLAGS]
+    command = ["arm-none-eabi-gcc", *MACHINES[core], *COMPILE_FLAGS, "-I.", *sources, *LINK_FLAGS]
     done = subprocess.run(
         [*command, "-lgcc", "-o", "count.elf"],
         cwd=folder,

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import pytest
 
+from bnnmcu.backend import checksum
 from bnnmcu.backend.emit import render, template_bytes
 from bnnmcu.boards import Board
 from bnnmcu.toolchain.compiler import BuildResult, build_firmware
@@ -79,14 +80,17 @@ def write_echo_project(
     }
     files = {
         "include/bnn_board.h": render("project/bnn_board.h.j2", **variables),
-        "include/bnn_port.h": template_bytes("port/bnn_port.h"),
         "linker.ld": render("project/linker.ld.j2", **variables),
-        "platformio.ini": render("project/platformio.ini.j2", **variables),
-        "bnn_build.py": template_bytes("project/bnn_build.py"),
         "board.toml": board.source.encode(),
         "manifest.json": json.dumps({"format": "bnnmcu-project", "board": board.name}).encode(),
         "src/main.c": ECHO_MAIN.read_bytes() if main is None else main.encode(),
     }
+    if board.platformio.board:
+        files["platformio.ini"] = render("project/platformio.ini.j2", **variables)
+        files["bnn_build.py"] = template_bytes("project/bnn_build.py")
+        files["bnn_checksum.py"] = Path(checksum.__file__).read_bytes()
+    for name in board.port_headers:
+        files[f"include/{name}"] = template_bytes(f"port/{name}")
     for name in board.port_sources:
         files[f"src/{name}"] = template_bytes(f"port/{name}")
     for path, data in files.items():

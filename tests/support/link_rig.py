@@ -28,6 +28,7 @@ PORT = REPO / "firmware_templates" / "port"
 FAKE = REPO / "tests" / "c" / "fake"
 SERVER_SOURCES = (
     APP / "bnn_frame.c",
+    APP / "bnn_health.c",
     APP / "bnn_server.c",
     APP / "main.c",
     PORT / "bnn_port_posix.c",

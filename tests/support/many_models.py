@@ -11,7 +11,7 @@ import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,19 @@ from bnnmcu.graph import Graph, TensorSpec, infer
 from bnnmcu.packing import pack_bits, unpack_bits
 from bnnmcu.toolchain.native import HOST_FLAGS, host_compiler, native_sources
 
-__all__ = ["Library", "Program", "write_models"]
+__all__ = ["Choices", "Library", "Program", "each", "write_models"]
+
+#: Of the kernels: one choice for all networks, or one for each.
+Choices: TypeAlias = KernelChoice | Sequence[KernelChoice]
 
 _GENERATED = ("bnn_model.h", "bnn_model.c", "bnn_native.c")
 _C = Path(__file__).resolve().parent.parent / "c"
 _RENAMED = ("bnn_model", "bnn_native_run", "bnn_native_sample", "bnn_native_trace")
+
+
+def each(graphs: Sequence[Graph], choice: Choices) -> list[KernelChoice]:
+    """A choice for each network."""
+    return [choice] * len(graphs) if isinstance(choice, KernelChoice) else list(choice)
 
 
 def write_models(
@@ -34,15 +42,15 @@ def write_models(
     folder: Path,
     *,
     native: bool,
-    choice: KernelChoice = DEFAULT_CHOICE,
+    choice: Choices = DEFAULT_CHOICE,
 ) -> list[Path]:
     """Write runtime and models below ``folder``; returns the C files to compile."""
     units = []
-    for i, graph in enumerate(graphs):
+    for i, (graph, own_choice) in enumerate(zip(graphs, each(graphs, choice), strict=True)):
         own = folder / f"m{i}"
         own.mkdir(parents=True)
-        plain = choice == DEFAULT_CHOICE
-        sources = native_sources(graph) if plain else native_sources(graph, choice)
+        plain = own_choice == DEFAULT_CHOICE
+        sources = native_sources(graph) if plain else native_sources(graph, own_choice)
         for name, text in sources.items():
             (own / name if name in _GENERATED else folder / name).write_bytes(text)
         lines = [f"#define {name} {name}_{i}" for name in _RENAMED]
@@ -64,10 +72,10 @@ class Library:
     """Many native twins in one shared library."""
 
     def __init__(
-        self, graphs: Sequence[Graph], folder: Path, choice: KernelChoice = DEFAULT_CHOICE
+        self, graphs: Sequence[Graph], folder: Path, choice: Choices = DEFAULT_CHOICE
     ) -> None:
         self.graphs = list(graphs)
-        self.choice = choice
+        self.choices = each(graphs, choice)
         files = write_models(graphs, folder, native=True, choice=choice)
         output = folder / "twins.so"
         _compile(
@@ -117,7 +125,7 @@ class Library:
     ) -> dict[str, npt.NDArray[Any]]:
         """Every value that a step computes, flat, for one image: bits as {0, 1}, else integers."""
         graph = self.graphs[index]
-        plan, specs = make_plan(graph, self.choice), infer(graph)
+        plan, specs = make_plan(graph, self.choices[index]), infer(graph)
         results = [(step.result.offset, step.result.words) for step in plan.steps]
         spans = np.array(results, dtype=np.uint32)
         words = np.empty(int(spans[:, 1].sum()), dtype=np.uint32)
@@ -161,7 +169,7 @@ class Program:
         folder: Path,
         compiler: str,
         flags: Sequence[str],
-        choice: KernelChoice = DEFAULT_CHOICE,
+        choice: Choices = DEFAULT_CHOICE,
     ) -> None:
         self.graphs = list(graphs)
         files = write_models(graphs, folder, native=False, choice=choice)

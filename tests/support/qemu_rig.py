@@ -10,48 +10,57 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from many_models import write_models
+from many_models import Choices, each, write_models
 from twin_check import inputs
 
 from bnnmcu import reference
 from bnnmcu.backend.emit import template_bytes
-from bnnmcu.backend.plan import DEFAULT_CHOICE, KernelChoice, make_plan
-from bnnmcu.boards import COMPILE_FLAGS
+from bnnmcu.backend.plan import DEFAULT_CHOICE, make_plan
+from bnnmcu.boards import COMPILE_FLAGS, CORES
 from bnnmcu.graph import Graph
 from bnnmcu.toolchain.compiler import LINK_FLAGS
 from bnnmcu.toolchain.detect import zig_command
 
-__all__ = ["MACHINES", "board_differences"]
+__all__ = ["MACHINES", "Machine", "board_differences", "build_image"]
 
 _C = Path(__file__).resolve().parent.parent / "c"
 _RUN_TIMEOUT_S = 120
 _BUILD_TIMEOUT_S = 300
-_M4F = ("-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """An MPS2 board, and what the compilers call its core."""
+    """An MPS2 or MPS3 board, its memories, and what the compilers call its core."""
 
     qemu: str
-    gcc: tuple[str, ...]
-    zig: tuple[str, ...]
+    core: str
+    memory: str = "4M"
+
+    @property
+    def gcc(self) -> tuple[str, ...]:
+        """Flags for gcc."""
+        core = CORES[self.core]
+        return core.machine + core.compile
+
+    @property
+    def zig(self) -> tuple[str, ...]:
+        """Flags for zig."""
+        return CORES[self.core].zig
 
 
 MACHINES = {
-    "cortex-m4f": Machine(
-        "mps2-an386",
-        ("-mcpu=cortex-m4", "-mthumb", *_M4F),
-        ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", *_M4F),
-    ),
-    "cortex-m3": Machine(
-        "mps2-an385",
-        ("-mcpu=cortex-m3", "-mthumb"),
-        ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m3"),
-    ),
+    machine.core: machine
+    for machine in (
+        # The board has a Cortex-M3, which runs a Cortex-M0's code.
+        Machine("mps2-an385", "cortex-m0"),
+        Machine("mps2-an385", "cortex-m3"),
+        Machine("mps2-an386", "cortex-m4f"),
+        Machine("mps2-an500", "cortex-m7"),
+        Machine("mps3-an547", "cortex-m55", "512K"),
+    )
 }
 
-# Arm AN385 and AN386: 4 MB of code memory and as much of data memory.
+# Arm AN385 and AN386: 4 MB of code memory and as much of data memory; AN547: 512 KB of each.
 _LINKER = """
 ENTRY(bnn_reset)
 MEMORY
@@ -99,7 +108,7 @@ def _table(kind: str, name: str, values: Sequence[int], suffix: str = "") -> str
     return f"static const {kind} {name}[] = {{{', '.join(f'{v}{suffix}' for v in values)}}};\n"
 
 
-def _write(graphs: Sequence[Graph], folder: Path, choice: KernelChoice) -> list[Path]:
+def _write(graphs: Sequence[Graph], folder: Path, choice: Choices) -> list[Path]:
     """All sources of the firmware; returns the C files."""
     files = write_models(graphs, folder, native=False, choice=choice)
     cases, rows = '#include "core_board.h"\n', []
@@ -112,21 +121,23 @@ def _write(graphs: Sequence[Graph], folder: Path, choice: KernelChoice) -> list[
         cases += _table("uint64_t", f"seeds_{i}", seeds.reshape(-1).tolist(), "u")
         rows.append(f"{{&bnn_model_{i}, images_{i}, seeds_{i}}}")
     cases += f"const core_case_t core_cases[CORE_CASES] = {{{', '.join(rows)}}};\n"
-    words = max(make_plan(graph, choice).arena_words for graph in graphs)
+    plans = [make_plan(g, c) for g, c in zip(graphs, each(graphs, choice), strict=True)]
+    words = max(plan.arena_words for plan in plans)
     header = _HEADER.format(cases=len(graphs), images=shape[0], draws=shape[1], words=words)
     texts = {
         "core_board.h": header.encode(),
         "core_cases.c": cases.encode(),
         "core_board.c": (_C / "core_board.c").read_bytes(),
         "bnn_memory.c": template_bytes("port/bnn_memory.c"),
-        "linker.ld": _LINKER.encode(),
     }
     for name, text in texts.items():
         (folder / name).write_bytes(text)
     return files + [folder / name for name in texts if name.endswith(".c")]
 
 
-def _build(folder: Path, files: Sequence[Path], machine: Machine, toolchain: str) -> Path:
+def build_image(folder: Path, files: Sequence[Path], machine: Machine, toolchain: str) -> Path:
+    """The firmware of these files, which are all in the folder."""
+    (folder / "linker.ld").write_text(_LINKER.replace("4M", machine.memory))
     if toolchain == "gcc":
         command = ["arm-none-eabi-gcc", *machine.gcc]
         libraries = ["-lgcc"]
@@ -134,7 +145,7 @@ def _build(folder: Path, files: Sequence[Path], machine: Machine, toolchain: str
         zig = zig_command()
         assert zig is not None
         command = [*zig, "cc", *machine.zig, "-fno-sanitize=all"]
-        libraries = []
+        libraries = ["-lcompiler_rt"]  # what Cortex-M0 has no instruction for
     sources = [path.relative_to(folder).as_posix() for path in files]
     command += [*COMPILE_FLAGS, "-I.", *sources, *LINK_FLAGS, *libraries, "-o", "many.elf"]
     done = subprocess.run(
@@ -171,7 +182,7 @@ def board_differences(
     folder: Path,
     core: str,
     toolchain: str,
-    choice: KernelChoice = DEFAULT_CHOICE,
+    choice: Choices = DEFAULT_CHOICE,
 ) -> list[str]:
     """Names of the networks whose logits differ on an emulated board.
 
@@ -180,11 +191,11 @@ def board_differences(
         folder: for all files; must not exist.
         core: a key of :data:`MACHINES`.
         toolchain: gcc or zig.
-        choice: of the kernels.
+        choice: of the kernels; one for all, or one for each.
     """
     folder.mkdir(parents=True)
     machine = MACHINES[core]
-    output = _run(_build(folder, _write(graphs, folder, choice), machine, toolchain), machine)
+    output = _run(build_image(folder, _write(graphs, folder, choice), machine, toolchain), machine)
     found, at = [], 0
     for graph in graphs:
         expected = _expected(graph).reshape(-1, graph.classes)

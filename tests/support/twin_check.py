@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from many_models import Library
+from many_models import Choices, Library
 from random_graphs import random_images
 
 from bnnmcu import reference
-from bnnmcu.backend.plan import DEFAULT_CHOICE, KernelChoice, make_plan
+from bnnmcu.backend.plan import DEFAULT_CHOICE, make_plan
 from bnnmcu.graph import Graph
 
 __all__ = ["AT_ONCE", "differences", "inputs"]
@@ -32,7 +32,7 @@ def inputs(graph: Graph) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]
 
 
 def differences(
-    graphs: Sequence[Graph], folder: Path, choice: KernelChoice = DEFAULT_CHOICE
+    graphs: Sequence[Graph], folder: Path, choice: Choices = DEFAULT_CHOICE
 ) -> list[str]:
     """Every network that differs, and where: in its logits, its draws or values on the way."""
     library = Library(graphs, folder, choice)
@@ -56,7 +56,7 @@ def _draws(library: Library, index: int, seeds: npt.NDArray[np.uint64]) -> list[
     graph = library.graphs[index]
     words = reference.sampled_words(graph, seeds[:, 0])
     wrong = []
-    for layer, step in enumerate(make_plan(graph, library.choice).steps):
+    for layer, step in enumerate(make_plan(graph, library.choices[index]).steps):
         if step.planes:
             for row, seed in zip(words.pop(step.nodes[0]), seeds[:, 0], strict=True):
                 if not np.array_equal(library.sample(index, layer, int(seed), len(row)), row):

@@ -65,7 +65,7 @@ def test_it_exports_without_torch_or_checkout(installed: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     folder = tmp_path / json.loads(done.stdout)["folder"]
     assert (folder / "src" / "bnn_model.c").is_file()
-    assert (folder / "src" / "bnn_port_stm32f4.c").is_file()
+    assert (folder / "src" / "bnn_port_cortexm.c").is_file()
     assert (folder / "platformio.ini").is_file()
     done = _run(
         installed / "bnnmcu", "export", "s64.safetensors", "--format", "library", "-o", "library",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from echo_rig import build_echo
 
 from bnnmcu.boards import Board, load_board
 from bnnmcu.toolchain.compiler import BuildResult
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # pio_seed.py
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pio_seed
 import pytest
 from echo_rig import ask_info, ask_work, emulate, worked, write_echo_project
 
@@ -16,19 +15,19 @@ from bnnmcu.errors import ToolchainError
 from bnnmcu.toolchain import platformio
 from bnnmcu.toolchain.compiler import BuildResult, build_firmware
 from bnnmcu.toolchain.elf import read_firmware
+from bnnmcu.toolchain.pio_offline import missing, seed_core
 
 
 @pytest.fixture
 def seeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Board], Path]:
-    reason = pio_seed.missing()
-    if reason:
-        pytest.skip(reason)
+    absent = missing()
+    if absent:
+        pytest.skip(absent.what)
 
     def make(board: Board) -> Path:
         project = write_echo_project(tmp_path / board.name, board)
-        core = tmp_path / "core"
-        pio_seed.seed(project, core)
-        for name, value in pio_seed.environment(core).items():
+        seed = seed_core(tmp_path / "core", project, board)
+        for name, value in seed.environment.items():
             monkeypatch.setenv(name, value)
         return project
 
@@ -101,7 +100,8 @@ def test_offline_is_told_in_words_alone(
     with pytest.raises(ToolchainError) as caught:
         build_firmware(write_echo_project(tmp_path / "p", board), "platformio")
     assert caught.value.what == "PlatformIO could not download its packages (no internet?)"
-    assert caught.value.hint == "--toolchain gcc or --toolchain zig builds without PlatformIO"
+    assert "--toolchain gcc or --toolchain zig builds without PlatformIO" in str(caught.value.hint)
+    assert "bnnmcu pio-offline" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("announced", [True, False])

@@ -331,6 +331,19 @@ def test_choice_of_emulator(echo: Echo, board: Board, monkeypatch: pytest.Monkey
     assert choose_emulator("auto", machineless) == "unicorn"
     with pytest.raises(UsageError, match="unknown emulator 'bochs'"):
         choose_emulator("bochs", board)
+    qemu_alone = replace(board, emulator=replace(board.emulator, unicorn=False))
+    monkeypatch.setattr(emulator, "default_emulator", lambda: "unicorn")
+    assert choose_emulator("auto", qemu_alone) == "qemu"
+    neither = replace(machineless, emulator=replace(machineless.emulator, unicorn=False))
+    for kind, one, what, hint in (
+        ("qemu", machineless, "QEMU has no machine for", "--emulate unicorn"),
+        ("unicorn", qemu_alone, "unicorn cannot stand in for", "--emulate qemu"),
+        ("auto", neither, "no emulator has this board's peripherals", "use --port"),
+        ("unicorn", neither, "no emulator has this board's peripherals", "bnnmcu boards"),
+    ):
+        with pytest.raises(ToolchainError, match=what) as caught:
+            choose_emulator(kind, one)
+        assert hint in str(caught.value.hint)
     monkeypatch.setattr(qemu.shutil, "which", lambda _: None)
     with pytest.raises(MissingDependencyError, match="qemu-system-arm is not installed"):
         open_emulator("qemu", echo("gcc").elf, board)
