@@ -35,6 +35,7 @@ _MOST_SEEDS = 20
 _REPLY_BUDGET = 2048
 _TEXT_MAX = 31
 _HELLO_FIXED = 64
+_HELLO_STATE = 3
 _FAULT_BYTES = 56
 
 
@@ -142,7 +143,7 @@ def _reply_max(plan: Plan) -> int:
     layers = len(plan.steps)
     return max(
         4 + _max_seeds(plan) * (4 + plan.graph.classes * plan.logit_bytes),
-        _HELLO_FIXED + 2 * (1 + _TEXT_MAX) + layers * (5 + _TEXT_MAX),
+        _HELLO_FIXED + 2 * (1 + _TEXT_MAX) + layers * (5 + _TEXT_MAX) + _HELLO_STATE,
         4 + 4 * layers,
         _FAULT_BYTES,
     )
