@@ -35,7 +35,7 @@ __all__ = ["OFFERS", "classes"]
 
 Array = npt.NDArray[Any]
 
-_SETS = (4, 5, 6, 7)
+_SETS = (5, 6, 7)
 #: Sets of so many are mixed with smaller ones, so that none is left over.
 _MIXED = 7
 #: Words behind the inputs.
@@ -271,7 +271,7 @@ def classes(site: Site) -> Iterator[Option]:
     for size in _SETS:
         sizes = _sizes(outputs, size)
         addends = addend_tables(site, sizes, planes) if sizes else None
-        if addends is None or (size > outputs and size != _SETS[0]):
+        if addends is None or size > outputs:
             continue
         lists = _lists(weights, sizes, where)
         if lists.most > _RUN or lists.sum_planes(sizes) > _MAX_PLANES:
