@@ -24,9 +24,11 @@ from bnnmcu.graph import Graph
 from bnnmcu.toolchain.native import host_compiler
 
 _OPTIONS = (
+    "classes/4",
     "classes/5",
     "classes/6",
     "classes/7",
+    "class_steps/4",
     "class_steps/5",
     "class_steps/6",
     "class_steps/7",
@@ -70,7 +72,7 @@ def _sanitized(graphs: Sequence[Graph], choice: KernelChoice, folder: Path) -> P
     return Program(graphs, folder, compiler, flags, choice)
 
 
-@pytest.mark.parametrize("option", ["classes/6", "class_steps/5"])
+@pytest.mark.parametrize("option", ["classes/6", "class_steps/4"])
 def test_sanitizers_find_nothing(option: str, tmp_path: Path) -> None:
     graphs, choice = _with(option, 9000, 12)
     program = _sanitized(graphs, choice, tmp_path)
@@ -91,6 +93,8 @@ def test_sanitizers_find_nothing(option: str, tmp_path: Path) -> None:
         ("class_steps/7", "cortex-m4f", "zig"),
         ("classes/5", "cortex-m4f", "zig"),
         ("class_steps/5", "cortex-m4f", "zig"),
+        ("classes/4", "cortex-m3", "gcc"),
+        ("class_steps/4", "cortex-m3", "zig"),
         ("bits", "cortex-m4f", "zig"),
         ("bits", "cortex-m3", "gcc"),
     ],

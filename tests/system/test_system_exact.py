@@ -109,6 +109,7 @@ def test_a_difference_is_found(shipped: Callable[[str], Path]) -> None:
             """The board, with one bit of one logit and of one drawn word changed."""
 
             info = target.device.info
+            check_image = target.device.check_image
 
             def infer_many(self, requests):
                 for i, answer in enumerate(target.device.infer_many(requests)):
@@ -141,6 +142,9 @@ def test_emulators_count_the_same_instructions(
         assert done.returncode == 0, done.stderr
         reports.append(json.loads(done.stdout))
     one, other = reports
+    # QEMU's plugin alone tells functions apart and feeds the cycle model.
+    for layer in [*one["layers"], *other["layers"]]:
+        del layer["functions"], layer["cycles_modelled"]
     assert one["layers"] == other["layers"]
     assert one["total"]["instructions"] == other["total"]["instructions"] > 1_000_000
     assert one["unit"] == "instructions"

@@ -35,7 +35,7 @@ __all__ = ["OFFERS", "classes"]
 
 Array = npt.NDArray[Any]
 
-_SETS = (5, 6, 7)
+_SETS = (4, 5, 6, 7)
 #: Sets of so many are mixed with smaller ones, so that none is left over.
 _MIXED = 7
 #: Words behind the inputs.
@@ -166,9 +166,9 @@ def _sizes(outputs: int, size: int) -> list[int]:
     return [size] * larger + [size - 1] * (sets - larger) if 0 < larger <= sets else []
 
 
-def _scratch(sizes: list[int]) -> int:
-    """BNN_CLASSES_WORDS of bnn_classes.h."""
-    return 16 * (2 << (max(sizes) - 1)) + 16 * _SETS[-1] + 32 * 4
+def _scratch(size: int) -> int:
+    """BNN_CLASSES_WORDS of bnn_classes.h, for sets of so many even where none is full."""
+    return 16 * (2 << (size - 1)) + 16 * _SETS[-1] + 32 * 4
 
 
 def _lists(weights: Array, sizes: list[int], inputs: _Inputs) -> _Lists:
@@ -271,7 +271,7 @@ def classes(site: Site) -> Iterator[Option]:
     for size in _SETS:
         sizes = _sizes(outputs, size)
         addends = addend_tables(site, sizes, planes) if sizes else None
-        if addends is None or size > outputs:
+        if addends is None or (size > outputs and size != _SETS[0]):
             continue
         lists = _lists(weights, sizes, where)
         if lists.most > _RUN or lists.sum_planes(sizes) > _MAX_PLANES:
@@ -326,7 +326,7 @@ def _option(
         fields=fields,
         constants=tuple(tables),
         result_words=value_words(site.out),
-        scratch_words=_scratch(sizes)
+        scratch_words=_scratch(size)
         + LANES * words_for(outputs)
         + kw
         + LANES * words_for(channels) * pitch
