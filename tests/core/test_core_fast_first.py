@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from count_rig import build_counter, count_instructions, places
 from many_models import Program
 from qemu_rig import board_differences
 from random_first import random_first, random_single
+from trace_rig import need_tracing, traces
 from twin_check import differences, inputs
 
 from bnnmcu import reference
@@ -107,45 +106,29 @@ def _weights(graph: Graph) -> int:
     return max(node.weights.size for node in graph.nodes if isinstance(node, Conv))
 
 
-def _images(graph: Graph, count: int) -> npt.NDArray[np.uint8]:
-    """Noise of every brightness, so that from no to all inputs are active."""
-    rng = np.random.default_rng(3)
-    images = rng.integers(0, 256, (count, *graph.input_shape))
-    scale = np.linspace(0, 3, count).reshape(-1, 1, 1, 1)
-    return np.clip(images * scale, 0, 255).astype(np.uint8)
+#: What is promised of each: an equal count, or the same way through code and data.
+_PROMISES = {
+    "fir": "time",
+    "smlad": "time",
+    "masked": "time",
+    "rows": "count",
+    "dense-pairs": "count",
+    "drawn-single": "count",
+    "rows-active": "none",
+}
 
 
-@pytest.mark.parametrize(
-    "option", ["fir", "smlad", "rows", "masked", "dense-pairs", "drawn-single"]
-)
-def test_the_count_is_the_same_for_every_image(option: str, tmp_path: Path) -> None:
-    _need_qemu()
-    graph = max(_graphs(option, 100, 8), key=_weights)
-    elf = build_counter(graph, _choice(option), _images(graph, _IMAGES), tmp_path / "count")
-    counts = count_instructions(elf)
-    assert len(counts) == _IMAGES
-    assert len(set(counts)) == 1, f"{min(counts)} to {max(counts)}"
-
-
-def test_active_rows_depend_on_the_image(tmp_path: Path) -> None:
-    """Or the test above would prove nothing."""
-    _need_qemu()
-    graph = max(_graphs("rows-active", 100, 8), key=_weights)
-    elf = build_counter(graph, _choice("rows-active"), _images(graph, 20), tmp_path / "count")
-    assert len(set(count_instructions(elf))) > 1
-
-
-@pytest.mark.parametrize("option", ["fir", "smlad", "masked"])
-def test_constant_time_runs_the_same_way(option: str, tmp_path: Path) -> None:
-    _need_qemu()
-    graph = _graphs(option, 100, 1)[0]
-    images = _images(graph, 3)
-    ways = []
-    for i in range(len(images)):
-        elf = build_counter(graph, _choice(option), images[i : i + 1], tmp_path / str(i))
-        ways.append(places(elf, r"bnn_(first|fir|direct|pair|single|add|no_planes|ripple)"))
-    assert ways[0] == ways[1] == ways[2]
-    assert len(ways[0]) > 10
+def test_promises_hold_for_images_of_every_brightness(tmp_path: Path) -> None:
+    """From no to all inputs active; active rows are there to show that it can fail."""
+    need_tracing()
+    assert _PROMISES.keys() == _OPTIONS.keys()
+    graphs = [max(_graphs(option, 100, 8), key=_weights) for option in _PROMISES]
+    choices = [_choice(option) for option in _PROMISES]
+    ways = traces(graphs, tmp_path / "trace", choice=choices, images=_IMAGES)
+    for (option, promise), way in zip(_PROMISES.items(), ways, strict=True):
+        assert len(way.counts) == _IMAGES
+        assert way.same_count == (promise != "none"), (option, way.parts)
+        assert way.same_way or promise != "time", (option, way.parts)
 
 
 def test_fir_weights_beyond_16_bits_are_declined() -> None:

@@ -1,8 +1,7 @@
-"""Exact instruction counts of a model's inferences, and where they run, on an emulated board."""
+"""Exact instruction counts of a model's inferences on an emulated board."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from bnnmcu.boards import COMPILE_FLAGS
 from bnnmcu.graph import Graph
 from bnnmcu.toolchain.compiler import LINK_FLAGS
 
-__all__ = ["MACHINES", "build_counter", "count_instructions", "places"]
+__all__ = ["MACHINES", "build_counter", "count_instructions"]
 
 _C = Path(__file__).resolve().parent.parent / "c"
 #: What gcc builds for; the board's Cortex-M4 runs all of it.
@@ -94,13 +93,12 @@ def build_counter(
     return folder / "count.elf"
 
 
-def _run(elf: Path, *options: str) -> str:
+def _run(elf: Path) -> str:
     done = subprocess.run(
         [
             *("qemu-system-arm", "-M", "netduinoplus2", "-kernel", str(elf)),
             *("-display", "none", "-monitor", "none", "-serial", "none"),
             *("-semihosting-config", "enable=on,target=native", "-icount", "shift=0"),
-            *options,
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -109,32 +107,9 @@ def _run(elf: Path, *options: str) -> str:
         check=False,
     )
     assert done.returncode == 0, f"exit status {done.returncode}: {done.stderr}"
-    return done.stdout + done.stderr
+    return done.stdout
 
 
 def count_instructions(elf: Path) -> list[int]:
     """Instructions of each inference."""
     return [int(line) for line in _run(elf).split()]
-
-
-def _functions(elf: Path, pattern: str) -> list[range]:
-    """Where the functions lie whose names match."""
-    done = subprocess.run(
-        ["arm-none-eabi-nm", "-S", str(elf)], capture_output=True, text=True, check=True
-    )
-    found = re.findall(r"^([0-9a-f]+) ([0-9a-f]+) [tT] (\w+)", done.stdout, re.MULTILINE)
-    return [
-        range(int(at, 16) & ~1, (int(at, 16) & ~1) + int(size, 16))
-        for at, size, name in found
-        if re.match(pattern, name)
-    ]
-
-
-def places(elf: Path, pattern: str) -> list[int]:
-    """The blocks of instructions that ran, by their addresses, of functions with such names."""
-    log = elf.with_suffix(".log")
-    _run(elf, "-d", "exec,nochain", "-D", str(log))
-    found = re.findall(rb"Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/", log.read_bytes())
-    log.unlink()
-    inside = _functions(elf, pattern)
-    return [at for at in (int(place, 16) for place in found) if any(at in f for f in inside)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,7 +49,7 @@ class BusClock(Clock):
 
 
 @dataclass(frozen=True)
-class Stm32V1Uart(Uart):
+class Stm32V1Uart(Uart, ABC):
     """A USART with SR and DR, on one of two buses (RM0008 section 27, RM0390 section 25).
 
     Attributes:
@@ -77,13 +78,9 @@ class Stm32V1Uart(Uart):
         """Pins on one port share code."""
         return {"bus": self.bus, "one_port": self.tx[:2] == self.rx[:2]}
 
+    @abstractmethod
     def enable_address(self) -> int:
-        """The register with ``enable_bit``.
-
-        Raises:
-            NotImplementedError: the family does not say.
-        """
-        raise NotImplementedError
+        """The register with ``enable_bit``."""
 
     def macros(self) -> dict[str, int]:
         """Where it is switched on, and its pins."""
