@@ -20,6 +20,7 @@ __all__ = [
     "MismatchFoundError",
     "MissingDependencyError",
     "ModelFileError",
+    "PortGoneError",
     "RemoteError",
     "StoreError",
     "ToolchainError",
@@ -127,6 +128,10 @@ class LinkError(BnnmcuError):
 
 class LinkTimeoutError(LinkError):
     """The board did not answer within the time allowed."""
+
+
+class PortGoneError(LinkError):
+    """The connection itself is lost: unplugged, closed by the other side, or cut."""
 
 
 class RemoteError(LinkError):

@@ -10,7 +10,7 @@ Not for use from several threads at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
@@ -18,9 +18,10 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from bnnmcu.errors import DeviceMismatchError, LinkError, LinkTimeoutError, UsageError
+from bnnmcu.errors import UsageError
+from bnnmcu.link.baud import BaudPlan
+from bnnmcu.link.complaints import located
 from bnnmcu.link.fault import FaultReport
-from bnnmcu.link.frame import VERSION
 from bnnmcu.link.hello import DeviceInfo, ImageState
 from bnnmcu.link.protocol import (
     CheckReply,
@@ -31,15 +32,13 @@ from bnnmcu.link.protocol import (
     SampleReply,
     SampleRequest,
 )
+from bnnmcu.link.session import Session, damaged
+from bnnmcu.link.stats import LinkStats
 from bnnmcu.link.timing import Timing
 from bnnmcu.link.transport import Transport
-from bnnmcu.link.window import LinkStats, RequestWindow, version_mismatch
+from bnnmcu.link.window import Reply
 
 __all__ = ["Device", "Inference"]
-
-#: Requests in flight at most, however many the device would take: more would
-#: only sit in its buffers.
-MAX_WINDOW = 8
 
 _WORD_BYTES = 4
 
@@ -55,12 +54,15 @@ class Inference:
             somewhere.  Usual in :meth:`Device.infer_many` on a board.
         seconds: host time from sending the request to having the reply; with
             several requests in flight, waiting for the earlier ones included.
+        attempts: transmissions of the request that it took, 1 if nothing was
+            lost; where the seeds needed several requests, the most of them.
     """
 
     logits: npt.NDArray[np.int64]
     ticks: npt.NDArray[np.uint32]
     polluted: bool
     seconds: float
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,15 @@ class Device:
         transport: from now on the device's: it is closed with it, also when
             connecting fails.
         expect_model: SHA-256 of the integer graph that the board must run.
-        trace: every frame is written here as a line of text.
+        trace: every frame, and whatever went wrong, is written here as a line of text.
         timing: limits of patience.
+        reopen: opens the same port again after it has gone, e.g. what
+            :func:`bnnmcu.link.reconnect.port_opener` returns; requests in
+            flight are then sent again, to the same board with the same
+            firmware and to no other.  None to give up when the port goes.
+        reconnect: seconds in which that must succeed.
+        baud: go over to a faster line where the transport, the bridge and the
+            board can; None to stay at the one that the port was opened with.
 
     Raises:
         LinkTimeoutError: nothing that speaks the protocol answers.
@@ -95,14 +104,22 @@ class Device:
         expect_model: bytes | None = None,
         trace: TextIO | None = None,
         timing: Timing | None = None,
+        reopen: Callable[[], Transport] | None = None,
+        reconnect: float = 60.0,
+        baud: BaudPlan | None = None,
     ) -> None:
-        self._transport = transport
-        self._expect_model = expect_model
-        self._timing = timing or Timing()
-        self._window = RequestWindow(transport, timing=self._timing, trace=trace)
+        self._session = Session(
+            transport,
+            timing=timing or Timing(),
+            trace=trace,
+            expect_model=expect_model,
+            reopen=reopen,
+            reconnect=reconnect,
+            baud=baud,
+        )
         self._streaming = False
         try:
-            self.info = self.connect()
+            self._session.connect()
         except BaseException:
             self.close()
             raise
@@ -110,12 +127,22 @@ class Device:
     @property
     def name(self) -> str:
         """What the transport calls itself, e.g. ``/dev/ttyACM0``."""
-        return self._transport.name
+        return self._session.name
+
+    @property
+    def info(self) -> DeviceInfo:
+        """What the device said of itself when it was last greeted."""
+        return self._session.info
+
+    @property
+    def baud(self) -> int | None:
+        """Bits per second of the line; None where ``baud`` was not given."""
+        return self._session.baud
 
     @property
     def stats(self) -> LinkStats:
         """What the link had to put up with so far."""
-        return self._window.stats
+        return self._session.stats
 
     def connect(self) -> DeviceInfo:
         """Find the frame boundary, greet the device and check what it is.
@@ -123,31 +150,7 @@ class Device:
         Called on construction; call it again after the board was reset.
         """
         self._check_idle()
-        window = self._window
-        window.abandon()
-        window.forget_strays()  # the greeting itself waits for whatever is still being worked on
-        self._transport.reset_input()
-        before = window.received
-        try:
-            payload, _ = self._exchange(MessageType.HELLO, b"", waits=self._timing.hello)
-        except LinkTimeoutError as error:
-            raise self._silent(window.received - before) from error
-        # Before unpacking: another version may lay out the rest in another way.
-        if not payload or payload[0] != VERSION:
-            raise version_mismatch(self.name, payload[0] if payload else 0)
-        info = DeviceInfo.unpack(payload)
-        if self._expect_model is not None and info.model_sha256 != self._expect_model:
-            raise DeviceMismatchError(
-                f"the board runs {info.model!r} ({info.model_sha256.hex()[:16]}...), "
-                f"expected was {self._expect_model.hex()[:16]}...",
-                where=self.name,
-                hint="flash the firmware of this model, or name the project that is on the board",
-            )
-        if ImageState.CORRUPT in info.state:
-            raise self._damaged()
-        window.size = min(info.window, MAX_WINDOW)
-        self.info = info
-        return info
+        return self._session.connect()
 
     def infer(self, image: npt.NDArray[np.uint8], seeds: Sequence[int]) -> Inference:
         """Classify one image, once per seed, with nothing else in flight.
@@ -177,9 +180,10 @@ class Device:
             UsageError: an image or seeds that no device could take.
             RemoteError: the device refused a request or crashed.
             LinkTimeoutError: a request got no answer after all attempts.
-            LinkError: the connection is gone.
+            DeviceMismatchError: another board came back after the connection was lost.
+            LinkError: the connection is gone for good.
         """
-        return self._infer_all(requests, window=self._window.size)
+        return self._infer_all(requests, window=self._session.window)
 
     def counters(self) -> npt.NDArray[np.uint32]:
         """Ticks of every layer in the last inference: uint32, shape ``(layers,)``.
@@ -188,8 +192,9 @@ class Device:
             RemoteError: nothing was inferred yet.
         """
         self._check_idle()
-        payload, _ = self._exchange(MessageType.COUNTERS, b"")
-        return CountersReply.unpack(payload, layers=len(self.info.layers)).ticks
+        payload = self._exchange(MessageType.COUNTERS, b"")
+        with located(self.name):
+            return CountersReply.unpack(payload, layers=len(self.info.layers)).ticks
 
     def sample(self, layer: int, seed: int, words: int | None = None) -> npt.NDArray[np.uint32]:
         """The weights that a seed draws for a layer, as packed words.
@@ -221,8 +226,9 @@ class Device:
         for first in range(0, count, most):
             size = min(most, count - first)
             request = SampleRequest(layer, _seed(seed), first, size)
-            payload, _ = self._exchange(MessageType.SAMPLE, request.pack())
-            parts.append(SampleReply.unpack(payload, count=size).words)
+            payload = self._exchange(MessageType.SAMPLE, request.pack())
+            with located(self.name):
+                parts.append(SampleReply.unpack(payload, count=size).words)
         return np.concatenate(parts)
 
     def check_image(self) -> CheckReply:
@@ -232,10 +238,11 @@ class Device:
             DeviceMismatchError: it is not the one that was recorded.
         """
         self._check_idle()
-        payload, _ = self._exchange(MessageType.CHECK, b"")
-        reply = CheckReply.unpack(payload)
+        payload = self._exchange(MessageType.CHECK, b"")
+        with located(self.name):
+            reply = CheckReply.unpack(payload)
         if reply.found != reply.expected:
-            raise self._damaged()
+            raise damaged(self.name)
         return reply
 
     def last_fault(self) -> FaultReport | None:
@@ -246,12 +253,13 @@ class Device:
         self._check_idle()
         if ImageState.FAULTED not in self.info.state:
             return None
-        payload, _ = self._exchange(MessageType.LAST_FAULT, b"")
-        return FaultReport.unpack(payload)
+        payload = self._exchange(MessageType.LAST_FAULT, b"")
+        with located(self.name):
+            return FaultReport.unpack(payload)
 
     def close(self) -> None:
         """Give the connection back; calling it twice does no harm."""
-        self._transport.close()
+        self._session.close()
 
     def __enter__(self) -> Device:
         return self
@@ -264,15 +272,12 @@ class Device:
     ) -> None:
         self.close()
 
-    def _exchange(
-        self, kind: MessageType, payload: bytes, *, waits: tuple[float, ...] = ()
-    ) -> tuple[bytes, float]:
+    def _exchange(self, kind: MessageType, payload: bytes) -> bytes:
         try:
-            self._window.submit(kind, payload, waits=waits)
-            frame, seconds = self._window.collect()
+            self._session.submit(kind, payload)
+            return self._session.collect().frame.payload
         finally:
-            self._window.abandon()
-        return frame.payload, seconds
+            self._session.abandon()
 
     def _infer_all(
         self, requests: Iterable[tuple[npt.NDArray[np.uint8], Sequence[int]]], *, window: int
@@ -280,7 +285,7 @@ class Device:
         self._check_idle()
         parts = (part for image, seeds in requests for part in self._split(image, seeds))
         sent: deque[_Part] = deque()
-        done: list[tuple[InferReply, float]] = []
+        done: list[tuple[InferReply, Reply]] = []
         self._streaming = True
         try:
             more = True
@@ -291,18 +296,18 @@ class Device:
                         more = False
                         break
                     request = InferRequest(part.image, part.seeds).pack()
-                    self._window.submit(MessageType.INFER, request, draws=len(part.seeds))
+                    self._session.submit(MessageType.INFER, request, draws=len(part.seeds))
                     sent.append(part)
                 if sent:
-                    frame, seconds = self._window.collect()
+                    reply = self._session.collect()
                     part = sent.popleft()
-                    done.append((self._unpack(frame.payload, len(part.seeds)), seconds))
+                    done.append((self._unpack(reply.frame.payload, len(part.seeds)), reply))
                     if part.last:
                         yield _join(done)
                         done = []
         finally:
             self._streaming = False
-            self._window.abandon()
+            self._session.abandon()
 
     def _split(self, image: npt.NDArray[Any], seeds: Sequence[int]) -> Iterator[_Part]:
         if image.dtype != np.uint8 or image.shape != self.info.input_shape:
@@ -320,9 +325,10 @@ class Device:
 
     def _unpack(self, payload: bytes, seeds: int) -> InferReply:
         info = self.info
-        return InferReply.unpack(
-            payload, seeds=seeds, classes=info.classes, logit_bytes=info.logit_bytes
-        )
+        with located(self.name):
+            return InferReply.unpack(
+                payload, seeds=seeds, classes=info.classes, logit_bytes=info.logit_bytes
+            )
 
     def _check_idle(self) -> None:
         if self._streaming:
@@ -330,30 +336,6 @@ class Device:
                 "the device is still answering an infer_many()",
                 hint="exhaust that iterator, or close() it, before asking for something else",
             )
-
-    def _damaged(self) -> DeviceMismatchError:
-        return DeviceMismatchError(
-            "the firmware in the board's flash is damaged: it does not match the checksum that "
-            "it was built with, so no answer of it could be trusted",
-            where=self.name,
-            hint="flash it again; if that does not help, the flash is worn out or broken",
-        )
-
-    def _silent(self, received: int) -> LinkError:
-        if received:
-            return LinkTimeoutError(
-                f"{received} bytes came, but no valid answer: not the bnnmcu firmware, "
-                "or another baud rate",
-                where=self.name,
-                hint="check --baud (115200 unless the board file says otherwise), or flash "
-                "the firmware",
-            )
-        return LinkTimeoutError(
-            "nothing answers",
-            where=self.name,
-            hint="check that this is the board's port and that the firmware is flashed, and "
-            "press its reset button",
-        )
 
 
 def _seed(seed: int) -> int:
@@ -363,10 +345,11 @@ def _seed(seed: int) -> int:
     return value
 
 
-def _join(replies: list[tuple[InferReply, float]]) -> Inference:
+def _join(parts: list[tuple[InferReply, Reply]]) -> Inference:
     return Inference(
-        np.concatenate([reply.logits for reply, _ in replies]),
-        np.concatenate([reply.ticks for reply, _ in replies]),
-        any(reply.polluted for reply, _ in replies),
-        sum(seconds for _, seconds in replies),
+        np.concatenate([answer.logits for answer, _ in parts]),
+        np.concatenate([answer.ticks for answer, _ in parts]),
+        any(answer.polluted for answer, _ in parts),
+        sum(reply.seconds for _, reply in parts),
+        max(reply.attempts for _, reply in parts),
     )

@@ -223,5 +223,6 @@ def _unpack_text(payload: bytes, at: int) -> tuple[str, int]:
     check(len(payload) > at, "a HELLO reply ends before a name")
     end = at + 1 + payload[at]
     check(len(payload) >= end, "a HELLO reply ends inside a name")
-    # A name is for people: a stray byte in it must not stop the work.
-    return payload[at + 1 : end].decode(errors="replace"), end
+    # A name is for people: a stray byte in it must not stop the work, nor steer a terminal.
+    text = payload[at + 1 : end].decode(errors="replace")
+    return "".join(c if c.isprintable() else "\ufffd" for c in text), end

@@ -50,12 +50,14 @@ class PortInfo:
         usb_id: ``vendor:product`` in hexadecimal; None where it is no USB device.
         serial_number: of the USB device; None if it has none.
         description: for people.
+        interface: which of the ports of one USB device; "" where that is not known.
     """
 
     device: str
     usb_id: str | None
     serial_number: str | None
     description: str
+    interface: str = ""
 
     def __str__(self) -> str:
         """For lists in messages: name, USB id, serial number."""
@@ -81,6 +83,8 @@ def list_ports(scan: Callable[[], Iterable[Any]] | None = None) -> tuple[PortInf
             port.serial_number or None,
             # pyserial's word for a description that it does not have.
             "" if port.description in (None, "n/a") else str(port.description),
+            # "1-1.2:1.0": where it is plugged in, then which interface.
+            (getattr(port, "location", None) or "").partition(":")[2],
         )
         for port in scan()
     ]

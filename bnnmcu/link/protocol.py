@@ -19,6 +19,8 @@ from bnnmcu.errors import LinkError
 
 __all__ = [
     "REPLY",
+    "BaudReply",
+    "BaudRequest",
     "CheckReply",
     "CountersReply",
     "ErrorCode",
@@ -39,6 +41,7 @@ _SAMPLE = struct.Struct("<BQIH")
 _INFER_REPLY = struct.Struct("<BBBB")
 _COUNTERS_REPLY = struct.Struct("<BBH")
 _CHECK_REPLY = struct.Struct("<III")
+_BAUD = struct.Struct("<I")
 _ERROR = struct.Struct("<BBH")
 
 
@@ -51,6 +54,7 @@ class MessageType(enum.IntEnum):
     SAMPLE = 0x04
     CHECK = 0x05
     LAST_FAULT = 0x06
+    BAUD = 0x07
     FAULT = 0xFE
     ERROR = 0xFF
 
@@ -239,6 +243,59 @@ class CheckReply:
         """Read the reply."""
         check(len(payload) == _CHECK_REPLY.size, f"a CHECK reply of {len(payload)} bytes")
         return cls(*_CHECK_REPLY.unpack(payload))
+
+
+@dataclass(frozen=True)
+class BaudRequest:
+    """Go over to another baud after the answer, and send some bytes back.
+
+    Attributes:
+        baud: the one to go over to; 0 to stay.
+        pattern: any bytes; the reply repeats them.
+    """
+
+    baud: int
+    pattern: bytes = b""
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return _pack_baud(self.baud, self.pattern)
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> BaudRequest:
+        """Read a request."""
+        check(len(payload) >= _BAUD.size, f"a BAUD request of {len(payload)} bytes")
+        return cls(_BAUD.unpack_from(payload)[0], payload[_BAUD.size :])
+
+
+@dataclass(frozen=True)
+class BaudReply:
+    """The answer to a BAUD request, sent before going over.
+
+    Attributes:
+        baud: what the device makes from now on, exactly; for a request to stay, what it makes.
+        pattern: the request's.
+    """
+
+    baud: int
+    pattern: bytes = b""
+
+    def pack(self) -> bytes:
+        """The payload."""
+        return _pack_baud(self.baud, self.pattern)
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> BaudReply:
+        """Read the reply."""
+        check(len(payload) >= _BAUD.size, f"a BAUD reply of {len(payload)} bytes")
+        return cls(_BAUD.unpack_from(payload)[0], payload[_BAUD.size :])
+
+
+def _pack_baud(baud: int, pattern: bytes) -> bytes:
+    try:
+        return _BAUD.pack(baud) + pattern
+    except struct.error as error:
+        raise LinkError(f"a baud of {baud} does not fit a message") from error
 
 
 @dataclass(frozen=True)

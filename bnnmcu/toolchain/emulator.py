@@ -64,6 +64,7 @@ def open_emulator(
     *,
     count: bool = False,
     profile: Callable[[str], None] | None = None,
+    icount: bool = True,
 ) -> QemuBoard | UnicornBoard:
     """Start a firmware on an emulator; the result is a ``Transport``.
 
@@ -71,10 +72,12 @@ def open_emulator(
         kind: ``"qemu"``, ``"unicorn"``, or None for the best one.
         elf: the firmware.
         board: its board.
-        count: count instructions.  QEMU always does; unicorn is slower by a
+        count: count instructions.  QEMU does anyhow; unicorn is slower by a
             factor of 20 or more then.
         profile: have QEMU's plugin count each layer and model its cycles; is told where
             that cannot be had, and why.
+        icount: have QEMU's timers count instructions.  Without, it is faster, and
+            counts mean nothing.
 
     Raises:
         MissingDependencyError: the emulator is not installed.
@@ -83,7 +86,7 @@ def open_emulator(
         UsageError: an unknown name.
     """
     if choose_emulator(kind, board) == "qemu":
-        return _profiled(elf, board, profile) if profile else QemuBoard(elf, board)
+        return _profiled(elf, board, profile) if profile else QemuBoard(elf, board, icount=icount)
     return UnicornBoard(elf, board, count=count)
 
 

@@ -2,9 +2,10 @@
 
 ``-icount shift=0`` makes one instruction take one nanosecond of the machine's
 time, so that a timer at 1 GHz (TIM2 of the machine ``netduinoplus2``) counts
-instructions exactly.  The serial line and the machine protocol are sockets
-handed down as open files: nothing lies in the file system, and nothing is left
-behind.
+instructions exactly.  Without it the machine is faster, and its timers follow
+the clock of this computer, which says nothing about a board.  The serial line
+and the machine protocol are sockets handed down as open files: nothing lies in
+the file system, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from bnnmcu.boards import Board
-from bnnmcu.errors import LinkError, MissingDependencyError, ToolchainError
+from bnnmcu.errors import LinkError, MissingDependencyError, PortGoneError, ToolchainError
 from bnnmcu.toolchain.count_plugin import CountPlugin
 from bnnmcu.toolchain.elf import read_firmware
 
@@ -52,6 +53,7 @@ class QemuBoard:
         elf: the firmware.
         board: its board; ``board.emulator.qemu`` names the machine.
         plugin: counts what is executed; from now on the emulator's, closed with it.
+        icount: let a timer count instructions; without it counts mean nothing.
 
     Attributes:
         name: ``"qemu:MACHINE (emulated)"``.
@@ -62,7 +64,9 @@ class QemuBoard:
             the firmware does not start; with what QEMU said.
     """
 
-    def __init__(self, elf: Path, board: Board, plugin: CountPlugin | None = None) -> None:
+    def __init__(
+        self, elf: Path, board: Board, plugin: CountPlugin | None = None, *, icount: bool = True
+    ) -> None:
         if os.name != "posix":
             raise ToolchainError(
                 "QEMU is driven through inherited sockets, which need Linux or macOS",
@@ -77,6 +81,7 @@ class QemuBoard:
         self.name = f"qemu:{board.emulator.qemu} (emulated)"
         self._received = bytearray()
         self._changed = threading.Condition()
+        self._board = board
         self._ended = False
         self._closed = False
         self._line, far_line = socket.socketpair()
@@ -85,6 +90,7 @@ class QemuBoard:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.plugin = plugin
         command = _command(program, board, elf, far_line.fileno(), far_monitor.fileno())
+        command += ["-icount", "shift=0"] if icount else []
         command += plugin.arguments if plugin else []
         files = plugin.files if plugin else ()
         started: list[subprocess.Popen[bytes] | OSError] = []
@@ -123,7 +129,7 @@ class QemuBoard:
         self._process = process
         self._finalizer = weakref.finalize(self, _reap, process, self._line, self._monitor)
         try:
-            self._await_uart(board)
+            self._start()
         except BaseException:
             self.close()
             raise
@@ -143,7 +149,7 @@ class QemuBoard:
             if self._closed:
                 raise LinkError("is closed", where=self.name)
             if self._ended:
-                raise LinkError(f"QEMU has ended: {self._said()}", where=self.name)
+                raise PortGoneError(f"QEMU has ended: {self._said()}", where=self.name)
             return b""
 
     def write(self, data: bytes) -> None:
@@ -169,7 +175,7 @@ class QemuBoard:
             except BlockingIOError:
                 continue
             except (OSError, ValueError) as error:
-                raise LinkError(f"QEMU has ended: {self._said()}", where=self.name) from error
+                raise PortGoneError(f"QEMU has ended: {self._said()}", where=self.name) from error
 
     def reset_input(self) -> None:
         """Forget what has come and was not read."""
@@ -177,16 +183,22 @@ class QemuBoard:
             self._received.clear()
 
     def reset(self) -> None:
-        """Reset the machine, as its button would; RAM that the firmware does not load stays.
+        """Reset the machine, as its button would; returns when the firmware listens again.
+
+        RAM that the firmware does not load stays.  What it had sent and nobody
+        has read can still be read.
 
         Raises:
-            ToolchainError: QEMU does not answer.
+            ToolchainError: QEMU does not answer, or the firmware does not start.
         """
         try:
             with self._monitor.makefile("rwb", buffering=0) as stream:
-                _execute(stream, "system_reset")
+                _system_reset(stream)
+                ready = self._await_uart(stream)
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise ToolchainError("QEMU cannot be reset", where=self.name) from error
+        if not ready:
+            raise self._no_uart()
 
     def close(self) -> None:
         """End QEMU; may be called twice."""
@@ -232,29 +244,39 @@ class QemuBoard:
             if not data:
                 return
 
-    def _await_uart(self, board: Board) -> None:
-        """Wait until the firmware's receiver is on; QEMU drops what comes before."""
-        if board.uart.ready is None:
-            return  # nothing tells: who asks first asks again
-        offset, mask = board.uart.ready
-        # Not xp: that is refused where only the secure state may look.
-        line = f"x /1wx {board.uart.address + offset:#x}"
-        deadline = time.monotonic() + START_TIMEOUT
+    def _start(self) -> None:
+        """Greet QEMU and wait for the firmware."""
         self._monitor.settimeout(START_TIMEOUT)
         try:
             with self._monitor.makefile("rwb", buffering=0) as stream:
                 _answer(stream)  # the greeting
                 _execute(stream, "qmp_capabilities")
-                while time.monotonic() < deadline:
-                    shown = _execute(stream, "human-monitor-command", {"command-line": line})
-                    if int(str(shown).rpartition(":")[2], 16) & mask == mask:
-                        return
-                    time.sleep(0.002)
+                ready = self._await_uart(stream)
         except (OSError, EOFError, ValueError, KeyError) as error:
             raise ToolchainError(
                 f"QEMU does not start: {self._said() or error}", where=self.name
             ) from error
-        raise ToolchainError(
+        if not ready:
+            raise self._no_uart()
+
+    def _await_uart(self, stream: Any) -> bool:
+        """Wait until the firmware's receiver is on; QEMU drops what comes before."""
+        uart = self._board.uart
+        if uart.ready is None:
+            return True  # nothing tells: who asks first asks again
+        offset, mask = uart.ready
+        # Not xp: that is refused where only the secure state may look.
+        line = f"x /1wx {uart.address + offset:#x}"
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            shown = _execute(stream, "human-monitor-command", {"command-line": line})
+            if int(str(shown).rpartition(":")[2], 16) & mask == mask:
+                return True
+            time.sleep(0.002)
+        return False
+
+    def _no_uart(self) -> ToolchainError:
+        return ToolchainError(
             f"the firmware did not enable its UART within {START_TIMEOUT:g} s",
             where=self.name,
             hint="is the ELF built for this board?",
@@ -283,7 +305,7 @@ def _command(program: str, board: Board, elf: Path, line: int, monitor: int) -> 
         "-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control",
         *["-serial", "null"] * board.emulator.serial,
         "-chardev", f"socket,id=line,fd={line}", "-serial", "chardev:line",
-        "-icount", "shift=0", "-kernel", str(elf.resolve()),
+        "-kernel", str(elf.resolve()),
     ]
     # fmt: on
     # If we are killed, nobody can end QEMU, so the kernel is asked to.
@@ -294,14 +316,31 @@ def _command(program: str, board: Board, elf: Path, line: int, monitor: int) -> 
 def _answer(stream: Any) -> dict[str, Any]:
     """The next message that is not an event."""
     while True:
-        line = stream.readline()
-        if not line:
-            raise EOFError("its monitor closed")
-        message = json.loads(line)
-        if not isinstance(message, dict):
-            raise ValueError("its monitor speaks no QMP")
+        message = _message(stream)
         if "event" not in message:
             return message
+
+
+def _message(stream: Any) -> dict[str, Any]:
+    line = stream.readline()
+    if not line:
+        raise EOFError("its monitor closed")
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("its monitor speaks no QMP")
+    return message
+
+
+def _system_reset(stream: Any) -> None:
+    """Reset the machine; returns when it was, which is later than the command's answer."""
+    stream.write(b'{"execute": "system_reset"}\n')
+    answered = done = False
+    while not (answered and done):
+        message = _message(stream)
+        done = done or message.get("event") == "RESET"
+        if "event" not in message:
+            message["return"]  # a KeyError if it was refused
+            answered = True
 
 
 def _execute(stream: Any, command: str, arguments: dict[str, str] | None = None) -> Any:

@@ -14,7 +14,6 @@ entry, B3.2.15 CFSR; RM0390 25.6 USART, 17.4 TIM2.
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
 import weakref
@@ -28,6 +27,7 @@ from bnnmcu.boards import Board
 from bnnmcu.errors import LinkError, MissingDependencyError, ToolchainError
 from bnnmcu.toolchain.elf import read_firmware
 from bnnmcu.toolchain.interrupt import interrupts_deferred
+from bnnmcu.toolchain.unicorn_fault import enter_hard_fault
 
 __all__ = ["UnicornBoard"]
 
@@ -43,24 +43,16 @@ _NOWHERE = 0xFFFF_FFFE
 _WFI = b"\x30\xbf"
 
 _TIM2_CNT = 0x4000_0024
-_CFSR, _HFSR, _BFAR = 0xE000_ED28, 0xE000_ED2C, 0xE000_ED38
 _VTOR = 0xE000_ED08
 _SR_RXNE, _SR_IDLE_TX = 1 << 5, (1 << 7) | (1 << 6)  # TXE and TC: always ready to send
 _SR, _DR = 0x00, 0x04
-
-_HARD_FAULT = 3
-_EXC_RETURN_THREAD = 0xFFFF_FFF9
-_HFSR_FORCED = 1 << 30
-_STKERR = 1 << 12
-_PRECISE = (1 << 9) | (1 << 15)  # PRECISERR, BFARVALID
-_IBUSERR = 1 << 8
-_UNDEFINSTR = 1 << 16
 
 
 class UnicornBoard:
     """unicorn running one firmware; a context manager and a ``Transport``.
 
-    The CPU only runs inside :meth:`read`; other threads may :meth:`write`.
+    The CPU only runs inside :meth:`read`; other threads may :meth:`write` and
+    :meth:`reset`.
 
     Args:
         elf: the firmware.
@@ -112,10 +104,9 @@ class UnicornBoard:
         self._resumed = False
         self._instructions = 0
         self._counts: dict[tuple[int, int], int] = {}
-        self._uc = self._make_cpu()
         self._counting = count
-        if count:
-            self._uc.hook_add(unicorn.UC_HOOK_BLOCK, self._guarded(self._count_block))
+        self._power_lost = False
+        self._uc = self._make_cpu()
         watch = threading.Thread(
             target=_watch, args=(weakref.ref(self),), name="bnnmcu-unicorn", daemon=True
         )
@@ -135,6 +126,8 @@ class UnicornBoard:
             while not self._output:
                 if self._closed:
                     raise LinkError("is closed", where=self.name)
+                if self._power_lost:
+                    self._restart()
                 if self._dead is not None:
                     raise LinkError(self._dead, where=self.name)
                 if self._asleep and not self._awake(deadline):
@@ -165,6 +158,24 @@ class UnicornBoard:
         """Forget what was sent and not read."""
         with self._running:
             self._output.clear()
+
+    def reset(self) -> None:
+        """Cut the power and give it back: all RAM and what was not taken yet is lost.
+
+        The firmware starts with the next :meth:`read`.  What it had sent and
+        nobody has read can still be read.
+
+        Raises:
+            LinkError: the board is closed.
+        """
+        if self._closed:
+            raise LinkError("is closed", where=self.name)
+        with self._arrived:
+            self._input = deque()
+            self._power_lost = True
+            self._asleep = False
+            self._arrived.notify_all()
+        self._stop()
 
     def close(self) -> None:
         """Stop the CPU; may be called twice."""
@@ -213,6 +224,8 @@ class UnicornBoard:
             if end > start:
                 uc.mmio_map(start, end - start, read, start, write, start)
         uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._guarded(self._note_bad_access))
+        if self._counting:
+            uc.hook_add(unicorn.UC_HOOK_BLOCK, self._guarded(self._count_block))
         for segment in self._firmware.segments:
             try:
                 uc.mem_write(segment.load, segment.data)
@@ -228,6 +241,15 @@ class UnicornBoard:
         uc.reg_write(arm.UC_ARM_REG_PC, reset | 1)
         self._registers[_VTOR] = self._firmware.segments[0].load
         return uc
+
+    def _restart(self) -> None:
+        """What the power's return does to a chip."""
+        with self._arrived:
+            self._power_lost = self._asleep = False
+        self._registers = {}
+        self._bad_access = self._faulted = self._dead = self._broken = self._last = None
+        self._stopped = self._resumed = False
+        self._uc = self._make_cpu()
 
     def _awake(self, deadline: float) -> bool:
         """Sleep until there is input; False when the time is up."""
@@ -318,13 +340,14 @@ class UnicornBoard:
         if register == _DR and self._again():
             return self._last or 0
         self._last = None
+        waiting = self._input  # a reset from another thread puts another one there
         if register == _SR:
-            return _SR_IDLE_TX | _SR_RXNE if self._input else _SR_IDLE_TX
+            return _SR_IDLE_TX | _SR_RXNE if waiting else _SR_IDLE_TX
         if register == _DR:
-            if not self._input:
+            if not waiting:
                 return 0
             self._taken += 1
-            self._last = self._input.popleft()
+            self._last = waiting.popleft()
             return self._last
         return self._registers.get(self._board.uart.address + register, 0)
 
@@ -373,35 +396,14 @@ class UnicornBoard:
 
     def _enter_fault(self, what: str) -> None:
         """What the core does when an instruction cannot be executed: B1.5.6."""
-        uc, arm, unicorn = self._uc, self._arm, self._unicorn
-        pc = uc.reg_read(arm.UC_ARM_REG_PC) & ~1
+        uc = self._uc
+        pc = uc.reg_read(self._arm.UC_ARM_REG_PC) & ~1
         cause = f"{what} at {self._firmware.describe(pc)}"
         if self._faulted is not None:
             self._dead = f"the CPU is locked up: {cause}, after {self._faulted}"
             return
         self._faulted = cause
-        status = _UNDEFINSTR
-        if self._bad_access is not None:
-            access, address = self._bad_access
-            fetch = access in (unicorn.UC_MEM_FETCH_UNMAPPED, unicorn.UC_MEM_FETCH_PROT)
-            status = _IBUSERR if fetch else _PRECISE
-            if not fetch:
-                self._registers[_BFAR] = address
-        names = ("R0", "R1", "R2", "R3", "R12", "LR")
-        frame = [uc.reg_read(getattr(arm, f"UC_ARM_REG_{name}")) for name in names]
-        frame += [pc, uc.reg_read(arm.UC_ARM_REG_XPSR) | (1 << 24)]
-        stack = (uc.reg_read(arm.UC_ARM_REG_SP) - 32) & ~7 & 0xFFFF_FFFF
-        try:
-            uc.mem_write(stack, struct.pack("<8I", *frame))
-        except unicorn.UcError:
-            status |= _STKERR
-        self._registers[_CFSR] = status
-        self._registers[_HFSR] = _HFSR_FORCED
-        table = self._registers[_VTOR]
-        handler = struct.unpack("<I", bytes(uc.mem_read(table + 4 * _HARD_FAULT, 4)))[0]
-        uc.reg_write(arm.UC_ARM_REG_SP, stack)
-        uc.reg_write(arm.UC_ARM_REG_LR, _EXC_RETURN_THREAD)
-        uc.reg_write(arm.UC_ARM_REG_PC, handler | 1)
+        enter_hard_fault(uc, self._registers, self._registers[_VTOR], self._bad_access)
 
 
 def _thumb_instructions(code: bytes) -> int:

@@ -19,6 +19,7 @@ enum {
     BNN_TYPE_SAMPLE = 0x04,
     BNN_TYPE_CHECK = 0x05,
     BNN_TYPE_LAST_FAULT = 0x06,
+    BNN_TYPE_BAUD = 0x07,
     BNN_TYPE_REPLY = 0x80, /* or-ed to the type of the request */
     BNN_TYPE_FAULT = 0xFE,
     BNN_TYPE_ERROR = 0xFF
@@ -60,7 +61,10 @@ enum {
 
 #define BNN_MAX_OF(a, b) ((a) > (b) ? (a) : (b))
 
-/* Requests: SAMPLE takes 15 bytes, INFER an image and seeds, the others nothing. */
+/*
+ * Requests: SAMPLE takes 15 bytes, INFER an image and seeds, BAUD a number and
+ * what else there is room for, the others nothing.
+ */
 #define BNN_SAMPLE_REQUEST 15u
 #define BNN_INFER_REQUEST_MAX (2u + (unsigned)(BNN_MODEL_INPUT_BYTES) + 8u * BNN_MAX_SEEDS)
 #define BNN_REQUEST_MAX BNN_MAX_OF(BNN_INFER_REQUEST_MAX, BNN_SAMPLE_REQUEST)
@@ -70,6 +74,7 @@ enum {
 #define BNN_HELLO_FIXED 64u
 #define BNN_HELLO_STATE 3u
 #define BNN_CHECK_REPLY 12u
+#define BNN_BAUD_FIXED 4u
 #define BNN_INFER_REPLY_MAX (4u + BNN_MAX_SEEDS * BNN_DRAW_BYTES)
 #define BNN_HELLO_REPLY_MAX \
     (BNN_HELLO_FIXED + 2u * (1u + BNN_TEXT_MAX) +               \

@@ -61,6 +61,24 @@ static inline void bnn_port_alive(void)
 void bnn_port_write(const uint8_t *data, size_t size);
 
 /*
+ * What the UART makes of a baud, exactly: the nearest that it can, which may be
+ * far off; 0 if it is out of reach.  Of 0: the one in use.
+ */
+uint32_t bnn_port_baud(uint32_t baud);
+
+/*
+ * Go over to a baud that bnn_port_baud() made something of, as soon as what was
+ * written has left; 0 is the board's own, which it starts with.
+ */
+void bnn_port_set_baud(uint32_t baud);
+
+/*
+ * Received bytes without a stop bit, wrapping: noise, or another baud at the
+ * other end.  0 for ever where the UART does not tell.
+ */
+uint32_t bnn_port_garbled(void);
+
+/*
  * Bytes taken by the receiver so far, wrapping.  If it changed during an
  * inference, the receive interrupt ran inside the measured span and the tick
  * count is polluted.

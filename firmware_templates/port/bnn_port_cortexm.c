@@ -40,21 +40,30 @@ const char bnn_port_board[] = BNN_BOARD;
 
 /*
  * The receive ring.  Both counts run freely; the interrupt (or, with interrupts
- * off, receive()) writes rx_head, the main thread rx_tail.
+ * off, receive()) writes the head, the main thread the tail.
  */
 static volatile uint8_t rx_ring[BNN_BOARD_RX_BYTES];
-static volatile uint32_t rx_head;
-static volatile uint32_t rx_tail;
-static volatile bool rx_overrun;
-static volatile bool rx_paused;
+static struct {
+    volatile uint32_t head;
+    volatile uint32_t tail;
+    volatile uint32_t garbled;
+    volatile bool overrun;
+    volatile bool paused;
+} rx;
+
+static struct {
+    uint32_t hz;
+    uint32_t baud;
+} uart;
 
 static uint8_t counter_kind = BNN_COUNTER_NONE;
 
 void bnn_port_init(void)
 {
-    const uint32_t hz = bnn_clock_start();
+    uart.hz = bnn_clock_start();
+    uart.baud = BNN_BOARD_UART_BAUD;
     bnn_pins_start();
-    bnn_uart_start(hz);
+    bnn_uart_start(uart.hz, uart.baud);
     NVIC_ISER = NVIC_UART_BIT;
     counter_kind = bnn_counter_start();
 #ifdef BNN_PORT_WATCHDOG
@@ -71,24 +80,27 @@ static void receive(void)
         if (status == 0u) {
             return;
         }
-        const uint32_t head = rx_head;
-        if (head - rx_tail == BNN_BOARD_RX_BYTES) {
+        const uint32_t head = rx.head;
+        if (head - rx.tail == BNN_BOARD_RX_BYTES) {
             /*
              * Full: leave the rest to the UART.  A wire overruns, and its status
              * will tell; an emulated line waits.  At the NVIC, since QEMU keeps the
              * request up when the UART's interrupt is switched off.
              */
             NVIC_ICER = NVIC_UART_BIT;
-            rx_paused = true;
+            rx.paused = true;
             return;
         }
-        const uint8_t byte = bnn_uart_take();
+        const uint32_t taken = bnn_uart_take();
         if ((status & BNN_UART_LOST) != 0u) {
-            rx_overrun = true;
+            rx.overrun = true;
         }
         if ((status & BNN_UART_BYTE) != 0u) {
-            rx_ring[head & RX_MASK] = byte;
-            rx_head = head + 1u;
+            rx_ring[head & RX_MASK] = (uint8_t)(taken & 0xffu);
+            rx.head = head + 1u;
+            if ((taken & BNN_UART_GARBLED) != 0u) {
+                rx.garbled++;
+            }
         }
     }
 }
@@ -100,14 +112,14 @@ void bnn_port_uart_isr(void)
 
 int bnn_port_read(void)
 {
-    const uint32_t tail = rx_tail;
-    if (tail == rx_head) {
+    const uint32_t tail = rx.tail;
+    if (tail == rx.head) {
         return -1;
     }
     const int byte = rx_ring[tail & RX_MASK];
-    rx_tail = tail + 1u;
-    if (rx_paused) {
-        rx_paused = false;
+    rx.tail = tail + 1u;
+    if (rx.paused) {
+        rx.paused = false;
         NVIC_ISER = NVIC_UART_BIT;
     }
     return byte;
@@ -174,7 +186,7 @@ void bnn_port_wait(void)
      */
     __asm__ volatile("cpsid i" ::: "memory");
     receive();
-    if (rx_head == rx_tail) {
+    if (rx.head == rx.tail) {
         set_alarm();
         __asm__ volatile("dsb\n\twfi" ::: "memory");
         clear_alarm();
@@ -195,9 +207,30 @@ void bnn_port_write(const uint8_t *data, size_t size)
     }
 }
 
+uint32_t bnn_port_baud(uint32_t baud)
+{
+    return bnn_uart_baud(uart.hz, baud == 0u ? uart.baud : baud);
+}
+
+void bnn_port_set_baud(uint32_t baud)
+{
+    for (uint32_t poll = 0u; poll < TX_POLLS; poll++) {
+        if (bnn_uart_sent()) {
+            break;
+        }
+    }
+    uart.baud = baud == 0u ? BNN_BOARD_UART_BAUD : baud;
+    bnn_uart_start(uart.hz, uart.baud);
+}
+
+uint32_t bnn_port_garbled(void)
+{
+    return rx.garbled;
+}
+
 uint32_t bnn_port_received(void)
 {
-    return rx_head;
+    return rx.head;
 }
 
 uint32_t bnn_port_capacity(void)
@@ -208,9 +241,9 @@ uint32_t bnn_port_capacity(void)
 bool bnn_port_overrun(void)
 {
     /* Cleared before it is told: an overrun in between is told next time. */
-    const bool lost = rx_overrun;
+    const bool lost = rx.overrun;
     if (lost) {
-        rx_overrun = false;
+        rx.overrun = false;
     }
     return lost;
 }

@@ -147,6 +147,25 @@ void bnn_port_write(const uint8_t *data, size_t size)
     }
 }
 
+/* Any: the bytes of a descriptor come whatever the other end calls its baud. */
+#define OWN_BAUD 115200u
+static uint32_t line_baud = OWN_BAUD;
+
+uint32_t bnn_port_baud(uint32_t baud)
+{
+    return baud == 0 ? line_baud : baud;
+}
+
+void bnn_port_set_baud(uint32_t baud)
+{
+    line_baud = baud == 0 ? OWN_BAUD : baud;
+}
+
+uint32_t bnn_port_garbled(void)
+{
+    return 0;
+}
+
 uint32_t bnn_port_received(void)
 {
     take_in();

@@ -16,9 +16,15 @@
 #define CTRL_RX_INTERRUPT (1u << 3)
 #define INT_RX (1u << 1)
 
-void bnn_uart_start(uint32_t hz)
+/* DDI 0479 4.3.3: 16 at least; 20 bits. */
+uint32_t bnn_uart_baud(uint32_t hz, uint32_t baud)
 {
-    UART_BAUDDIV = (hz + BNN_BOARD_UART_BAUD / 2u) / BNN_BOARD_UART_BAUD;
+    return bnn_divided(hz, baud, 16u, 0xfffffu);
+}
+
+void bnn_uart_start(uint32_t hz, uint32_t baud)
+{
+    UART_BAUDDIV = bnn_nearest(hz, baud);
     UART_CTRL = CTRL_TX | CTRL_RX | CTRL_RX_INTERRUPT;
 }
 
@@ -29,12 +35,13 @@ uint32_t bnn_uart_status(void)
            ((state & STATE_RX_OVERRUN) != 0u ? (uint32_t)BNN_UART_LOST : 0u);
 }
 
-uint8_t bnn_uart_take(void)
+uint32_t bnn_uart_take(void)
 {
     /* Before the byte: the next one can only come after it, and asks anew. */
     UART_INTCLEAR = INT_RX;
     UART_STATE = STATE_RX_OVERRUN;
-    return (uint8_t)UART_DATA;
+    /* It does not look at the stop bit. */
+    return UART_DATA & 0xffu;
 }
 
 bool bnn_uart_can_send(void)
@@ -45,4 +52,16 @@ bool bnn_uart_can_send(void)
 void bnn_uart_send(uint8_t byte)
 {
     UART_DATA = byte;
+}
+
+bool bnn_uart_sent(void)
+{
+    if (!bnn_uart_can_send()) {
+        return false;
+    }
+    /* Nothing tells of the byte that is being shifted out: 10 bits, and a read takes a cycle. */
+    for (uint32_t left = 10u * UART_BAUDDIV; left > 0u; left--) {
+        (void)UART_STATE;
+    }
+    return true;
 }

@@ -22,19 +22,27 @@
 #define CR1_RE (1u << 2)
 #define CR1_TE (1u << 3)
 #define CR1_RXNEIE (1u << 5)
+#define ISR_FE (1u << 1)
 #define ISR_ORE (1u << 3)
 #define ISR_RXNE (1u << 5)
+#define ISR_TC (1u << 6)
 #define ISR_TXE (1u << 7)
+#define ICR_FECF (1u << 1)
 #define ICR_ORECF (1u << 3)
 
-void bnn_uart_start(uint32_t hz)
+uint32_t bnn_uart_baud(uint32_t hz, uint32_t baud)
+{
+    return bnn_divided(hz, baud, 16u, 0xffffu);
+}
+
+void bnn_uart_start(uint32_t hz, uint32_t baud)
 {
     /* The format and the rate can only be written while it is off. */
     USART_CR1 = 0u;
     USART_CR2 = 0u;
     USART_CR3 = 0u;
     /* Oversampling by 16, so that the divisor is the ratio itself. */
-    USART_BRR = (hz + BNN_BOARD_UART_BAUD / 2u) / BNN_BOARD_UART_BAUD;
+    USART_BRR = bnn_nearest(hz, baud);
     USART_CR1 = CR1_UE | CR1_TE | CR1_RE | CR1_RXNEIE;
 }
 
@@ -45,11 +53,13 @@ uint32_t bnn_uart_status(void)
            ((isr & ISR_ORE) != 0u ? (uint32_t)BNN_UART_LOST : 0u);
 }
 
-uint8_t bnn_uart_take(void)
+uint32_t bnn_uart_take(void)
 {
-    /* Unlike the older USART's, this overrun is not cleared by reading; it holds the interrupt. */
-    USART_ICR = ICR_ORECF;
-    return (uint8_t)USART_RDR;
+    /* FE is of the byte that waits. */
+    const uint32_t garbled = (USART_ISR & ISR_FE) * (BNN_UART_GARBLED / ISR_FE);
+    /* Unlike the older USART's, these are not cleared by reading; an overrun holds the interrupt. */
+    USART_ICR = ICR_ORECF | ICR_FECF;
+    return (USART_RDR & 0xffu) | garbled;
 }
 
 bool bnn_uart_can_send(void)
@@ -60,4 +70,9 @@ bool bnn_uart_can_send(void)
 void bnn_uart_send(uint8_t byte)
 {
     USART_TDR = byte;
+}
+
+bool bnn_uart_sent(void)
+{
+    return (USART_ISR & ISR_TC) != 0u;
 }

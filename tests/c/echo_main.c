@@ -6,6 +6,8 @@
  *   I                  u8 counter kind, u32 clock Hz, u32 ring capacity,
  *                      u32 stack free, u32 received, u8 overrun, u8 length, name
  *   W u32 n            ticks of n rounds of work (u32), then its result (u32)
+ *   R u32 baud         u32 what the UART makes of it; if anything, it then does
+ *   G                  u32 bytes without a stop bit
  *   D u32 n            n rounds of work, then "d": time for bytes to pile up
  *   U, B, S            undefined instruction, bad address, stack overflow
  * A fault sends "F", the eight frame words, CFSR, HFSR, MMFAR and BFAR.
@@ -111,6 +113,16 @@ static void echo(void)
     }
 }
 
+static void change_baud(void)
+{
+    const uint32_t baud = next_number(4u);
+    const uint32_t made = bnn_port_baud(baud);
+    send_number(made);
+    if (made != 0u) {
+        bnn_port_set_baud(baud);
+    }
+}
+
 void bnn_app_fault(const uint32_t frame[8], uint32_t cfsr, uint32_t hfsr, uint32_t mmfar,
                    uint32_t bfar)
 {
@@ -137,6 +149,12 @@ int main(void)
             break;
         case 'W':
             measure();
+            break;
+        case 'R':
+            change_baud();
+            break;
+        case 'G':
+            send_number(bnn_port_garbled());
             break;
         case 'D':
             (void)work(next_number(4u));

@@ -34,7 +34,6 @@ from bnnmcu.errors import (
 from bnnmcu.link.device import Device
 from bnnmcu.link.frame import Frame, encode_frame
 from bnnmcu.link.protocol import ErrorCode, ErrorReport, InferReply, MessageType
-from bnnmcu.link.timing import LatencyEstimate, Timing
 
 IMAGES = digits(60)
 
@@ -74,7 +73,7 @@ def test_infer_many_keeps_the_order_and_fills_the_window(server: ServerTransport
         most = 0
         for index, result in enumerate(device.infer_many((x, [i]) for i, x in enumerate(IMAGES))):
             assert result.logits[:, :-1].tolist() == expected(IMAGES[index], [index])
-            most = max(most, device._window.in_flight)
+            most = max(most, device._session._window.in_flight)
         assert index == len(IMAGES) - 1
         assert device.info.window == 5
         assert most == 4  # one of the five was just collected
@@ -131,7 +130,8 @@ def test_every_answer_comes_through_a_bad_line(
             expected(x, [i, 5]) for i, x in enumerate(IMAGES)
         ]
         assert line.spoiled > 5
-        assert device.stats.retries + device.stats.stale > 0
+        stats = device.stats
+        assert stats.retries + stats.stale + stats.bad_frames + stats.reported > 0
         assert device.sample(1, 5).tolist() == fake_words(1, 5, 0, 1000)
 
 
@@ -355,19 +355,6 @@ def test_the_trace_shows_every_frame(server: ServerTransport) -> None:
     assert any("< INFER seq=" in line and "size=88" in line for line in lines)
 
 
-def test_patience_follows_what_was_measured() -> None:
-    timing = Timing(first=10, first_draw=5, floor=1, factor=8)
-    latency = LatencyEstimate(timing)
-    assert latency.timeout(20) == 110
-    latency.observe(2, 0.5)
-    assert latency.timeout(2) == 4
-    assert latency.timeout(20) == 40  # ten times the draws
-    assert latency.timeout(1) == 4  # may all be transmission
-    for _ in range(500):
-        latency.observe(2, 0.001)
-    assert latency.timeout(2) == 1  # the floor
-
-
 def test_a_slow_first_answer_is_waited_for(server: ServerTransport) -> None:
     class Slow:
         name, until = "slow", 0.0
@@ -400,7 +387,7 @@ def test_after_abandoned_requests_the_device_is_asked_to_catch_up() -> None:
     next(stream)
     stream.close()
     device.infer(IMAGES[0], [1])
-    types = [frame.type for frame in device._transport.requests]  # type: ignore[attr-defined]
+    types = [frame.type for frame in device._session._transport.requests]  # type: ignore[attr-defined]
     assert types == [1, 2, 2, 1, 2]
 
 
@@ -434,4 +421,6 @@ def test_a_reply_out_of_turn_shows_what_was_lost() -> None:
 
     device = Device(Scripted(answer), timing=replace(HASTY, first=300.0))
     assert len(list(device.infer_many((image, [1]) for image in IMAGES[:3]))) == 3
-    assert [frame.sequence - seen[0].sequence for frame in seen] in ([0, 1, 0, 2], [0, 1, 2, 0])
+    # The third request has number 3: the board was greeted when the first one had been lost.
+    numbers = [(frame.sequence - seen[0].sequence) & 0xFFFF for frame in seen]
+    assert numbers in ([0, 1, 0, 3], [0, 1, 2, 0])

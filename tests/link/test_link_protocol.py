@@ -17,6 +17,8 @@ from bnnmcu.errors import LinkError
 from bnnmcu.link.fault import FaultReport
 from bnnmcu.link.hello import DeviceInfo
 from bnnmcu.link.protocol import (
+    BaudReply,
+    BaudRequest,
     CheckReply,
     CountersReply,
     ErrorCode,
@@ -73,6 +75,12 @@ def test_values_survive() -> None:
     assert reply.polluted
 
 
+def test_names_steer_no_terminal() -> None:
+    hostile = replace(INFO, board="a\x1b[2Jb", model="\u202eS64\n")
+    found = DeviceInfo.unpack(hostile.pack())
+    assert (found.board, found.model) == ("a\ufffd[2Jb", "\ufffdS64\ufffd")
+
+
 @pytest.mark.parametrize(("payload", "unpack"), UNPACK.values(), ids=UNPACK.keys())
 def test_every_other_length_is_refused(payload: bytes, unpack: Callable[[bytes], Any]) -> None:
     for size in range(len(payload)):
@@ -81,6 +89,17 @@ def test_every_other_length_is_refused(payload: bytes, unpack: Callable[[bytes],
     for extra in (b"\0", b"\xff", bytes(8), bytes(1000)):
         with pytest.raises(LinkError):
             unpack(payload + extra)
+
+
+@pytest.mark.parametrize("kind", [BaudRequest, BaudReply])
+def test_bauds_carry_any_pattern(kind: type[BaudRequest] | type[BaudReply]) -> None:
+    for pattern in (b"", b"\0", bytes(range(256))):
+        assert kind.unpack(kind(2**32 - 1, pattern).pack()) == kind(2**32 - 1, pattern)
+    for size in range(4):
+        with pytest.raises(LinkError):
+            kind.unpack(bytes(size))
+    with pytest.raises(LinkError, match="does not fit"):
+        kind(1 << 32).pack()
 
 
 @given(st.sampled_from(sorted(UNPACK)), st.binary(max_size=200))

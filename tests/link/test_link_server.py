@@ -28,6 +28,8 @@ from bnnmcu.link.fault import FaultReport
 from bnnmcu.link.frame import Frame, FrameDecoder, encode_frame
 from bnnmcu.link.hello import DeviceInfo, ImageState, LayerInfo
 from bnnmcu.link.protocol import (
+    BaudReply,
+    BaudRequest,
     CheckReply,
     CountersReply,
     ErrorCode,
@@ -40,7 +42,7 @@ from bnnmcu.link.protocol import (
 )
 
 IMAGE = digits(1)[0]
-HELLO, INFER, COUNTERS, SAMPLE, CHECK, LAST_FAULT = (int(MessageType(i)) for i in range(1, 7))
+HELLO, INFER, COUNTERS, SAMPLE, CHECK, LAST_FAULT, BAUD = (int(MessageType(i)) for i in range(1, 8))
 ERROR = int(MessageType.ERROR)
 
 
@@ -176,6 +178,22 @@ def test_sampled_words(peer: Peer) -> None:
         assert words == fake_words(1, 2**63 + 5, first, count)
 
 
+@pytest.mark.parametrize("size", [0, 1, 942])
+def test_a_pattern_comes_back_and_any_baud_will_do_for_a_process(peer: Peer, size: int) -> None:
+    pattern = (bytes(range(256)) * 4)[:size]
+    for sequence, (baud, now) in enumerate([(0, 115200), (921600, 921600), (0, 921600)]):
+        reply = peer.ask(Frame(BAUD, sequence, BaudRequest(baud, pattern).pack()))
+        assert (reply.type, reply.sequence) == (BAUD | 0x80, sequence)
+        assert BaudReply.unpack(reply.payload) == BaudReply(now, pattern)
+
+
+def test_a_pattern_that_no_reply_holds_is_refused(cifar: ServerTransport) -> None:
+    """Requests may be larger than replies: 3234 and 884 bytes here."""
+    peer = Peer(cifar)
+    assert peer.ask(Frame(BAUD, 1, bytes(884))).payload == BaudReply(115200, bytes(880)).pack()
+    assert peer.error(Frame(BAUD, 2, bytes(885))) == (2, ErrorCode.BAD_LENGTH, BAUD, 4)
+
+
 GOOD_INFER = InferRequest(IMAGE.tobytes(), (1,)).pack()
 REFUSED = {
     "hello with a payload": (HELLO, b"x", ErrorCode.BAD_LENGTH, 0),
@@ -212,6 +230,8 @@ REFUSED = {
     "reply too long": (SAMPLE, SampleRequest(1, 0, 0, 422).pack(), ErrorCode.BAD_ARGUMENT, 13),
     "check with a payload": (CHECK, b"x", ErrorCode.BAD_LENGTH, 0),
     "last fault with a payload": (LAST_FAULT, b"x", ErrorCode.BAD_LENGTH, 0),
+    "no baud": (BAUD, b"", ErrorCode.BAD_LENGTH, 4),
+    "three bytes of a baud": (BAUD, bytes(3), ErrorCode.BAD_LENGTH, 4),
     "no fault is kept": (LAST_FAULT, b"", ErrorCode.NOT_READY, 0),
     "type 0": (0, b"", ErrorCode.UNKNOWN_TYPE, 0),
     "type of a reply": (INFER | 0x80, GOOD_INFER, ErrorCode.UNKNOWN_TYPE, 0),
@@ -298,7 +318,7 @@ def test_cifar_with_narrow_logits(cifar: ServerTransport) -> None:
 
 _requests = st.builds(
     Frame,
-    st.one_of(st.sampled_from([HELLO, INFER, COUNTERS, SAMPLE]), st.integers(0, 255)),
+    st.one_of(st.sampled_from([HELLO, INFER, COUNTERS, SAMPLE, BAUD]), st.integers(0, 255)),
     st.integers(0, 65535),
     st.one_of(
         st.binary(max_size=60),

@@ -107,7 +107,7 @@ def _run(elf: Path) -> str:
         check=False,
     )
     assert done.returncode == 0, f"exit status {done.returncode}: {done.stderr}"
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def count_instructions(elf: Path) -> list[int]:

@@ -139,6 +139,18 @@ def ask_work(stream: Stream, rounds: int) -> tuple[int, int]:
     return ticks, result
 
 
+def ask_baud(stream: Stream, baud: int) -> int:
+    """What the UART makes of a baud, which it then has if that is not 0."""
+    stream.write(b"R" + struct.pack("<I", baud))
+    return int.from_bytes(receive(stream, 4), "little")
+
+
+def ask_garbled(stream: Stream) -> int:
+    """Bytes without a stop bit so far."""
+    stream.write(b"G")
+    return int.from_bytes(receive(stream, 4), "little")
+
+
 def ask_fault(stream: Stream, kind: bytes) -> Fault:
     stream.write(kind)
     mark, *words = struct.unpack("<c12I", receive(stream, 49))

@@ -23,7 +23,7 @@ _MUX_TX, _MUX_RX, _SELECT_RX = 0x401F_80C4, 0x401F_80C8, 0x401F_8550
 _AFTER_ROM = {_CCR: 0x1000, _CSCDR1: 0x0649_0B00, _WATCHDOG: 0x2980, _MUX_TX: 5, _MUX_RX: 5}
 _ENABLED = 1 << 7
 _BAUD, _STAT, _CTRL, _DATA = 0x10, 0x14, 0x18, 0x1C
-_OR, _RDRF, _TDRE = 1 << 19, 1 << 21, 1 << 23
+_FE, _OR, _RDRF, _TC, _TDRE = 1 << 17, 1 << 19, 1 << 21, 1 << 22, 1 << 23
 _ON = 1 << 18 | 1 << 19 | 1 << 21  # RE, TE, RIE
 
 
@@ -31,11 +31,15 @@ class ImxrtModel(UnicornBoard):
     """Attributes:
     forbidden: what the firmware did that can have no effect, or that the manual forbids.
     overrun: set it, and the UART says that it lost a byte until that is acknowledged.
+    baud: of the other end.
+    framing: set it, and the next byte has no stop bit.
     """
 
     def __init__(self, elf: Path, board: Board) -> None:
         self.forbidden: list[str] = []
         self.overrun = False
+        self.baud = board.uart.baud
+        self.framing = False
         super().__init__(elf, replace(board, emulator=replace(board.emulator, unicorn=True)))
         self._registers.update(_AFTER_ROM)
 
@@ -67,12 +71,18 @@ class ImxrtModel(UnicornBoard):
     def _read_uart(self, _uc: Any, offset: int, _size: int, base: int) -> int:
         register = offset - base
         if register == _STAT:
-            return _TDRE | (_RDRF if self._input else 0) | (_OR if self.overrun else 0)
+            return (
+                _TDRE
+                | _TC
+                | (_RDRF if self._input else 0)
+                | (_OR * self.overrun)
+                | (_FE * self.framing)
+            )
         if register == _DATA:
             if not self._input:
                 return 0
             self._taken += 1
-            return self._input.popleft()
+            return self._input.popleft() | self.framing << 13
         return self.reg(self._board.uart.address + register)
 
     def _write_uart(self, _uc: Any, offset: int, _size: int, value: int, base: int) -> None:
@@ -80,6 +90,7 @@ class ImxrtModel(UnicornBoard):
         self._rule(self.reg(_CCGR3) >> 6 & 3 == 3, "LPUART6 without its clock")
         if register == _STAT:
             self.overrun = self.overrun and not value & _OR
+            self.framing = self.framing and not value & _FE
         elif register == _DATA:
             self._send(value)
         else:
@@ -94,6 +105,6 @@ class ImxrtModel(UnicornBoard):
         self._rule(self.reg(_CSCDR1) & 0x7F == 0x40, "not the crystal's 24 MHz")
         baud = self.reg(uart + _BAUD)
         rate = 24_000_000 / max(1, ((baud >> 24 & 31) + 1) * (baud & 0x1FFF))
-        wanted = self._board.uart.baud
+        wanted = self.baud
         self._rule(abs(rate / wanted - 1) < 0.02, f"{rate:.0f} baud and not {wanted}")
         self._output.append(value & 0xFF)

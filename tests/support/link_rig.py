@@ -30,9 +30,16 @@ SERVER_SOURCES = (
     APP / "bnn_frame.c",
     APP / "bnn_health.c",
     APP / "bnn_server.c",
+    APP / "bnn_server_baud.c",
+    APP / "bnn_server_device.c",
+    APP / "bnn_server_infer.c",
     APP / "main.c",
     PORT / "bnn_port_posix.c",
     FAKE / "fake_model.c",
+)
+LINE_SOURCES = (
+    *(x for x in SERVER_SOURCES if x.name != "main.c" and x.parent != PORT),
+    REPO / "tests" / "c" / "line_tool.c",
 )
 POOR_SOURCES = tuple(FAKE / "poor_port.c" if x.parent == PORT else x for x in SERVER_SOURCES)
 CODEC_SOURCES = (APP / "bnn_frame.c", REPO / "tests" / "c" / "codec_tool.c")
@@ -69,7 +76,9 @@ INFO = DeviceInfo(
 #: Patience for tests: losses cost little, a busy machine does no harm.
 QUICK = Timing(hello=(0.3,) * 20, first=1.0, first_draw=0.0, floor=0.3, attempts=8)
 #: Gives up at once.
-HASTY = Timing(hello=(0.05, 0.05), first=0.05, first_draw=0.0, floor=0.05, factor=1, attempts=2)
+HASTY = Timing(
+    hello=(0.05, 0.05), first=0.05, first_draw=0.0, floor=0.05, factor=1, attempts=2, patience=0.1
+)
 
 
 def compile_c(out: Path, sources: tuple[Path, ...], *defines: str) -> Path:

@@ -35,11 +35,15 @@ class Rp2040Model(UnicornBoard):
     """Attributes:
     forbidden: what the firmware did that can have no effect, or that the datasheet forbids.
     overrun: set it, and the UART says that it lost a byte until that is acknowledged.
+    baud: of the other end.
+    framing: set it, and the next byte has no stop bit.
     """
 
     def __init__(self, elf: Path, board: Board) -> None:
         self.forbidden: list[str] = []
         self.overrun = False
+        self.baud = board.uart.baud
+        self.framing = False
         super().__init__(elf, replace(board, emulator=replace(board.emulator, unicorn=True)))
         self._registers[_RESET] = _ALL_IN_RESET
 
@@ -91,7 +95,8 @@ class Rp2040Model(UnicornBoard):
             if not self._input:
                 return 0
             self._taken += 1
-            return self._input.popleft()
+            wrong, self.framing = self.framing, False
+            return self._input.popleft() | wrong << 8
         return self.reg(self._board.uart.address + register)
 
     def _write_uart(self, _uc: Any, offset: int, _size: int, value: int, base: int) -> None:
@@ -115,6 +120,6 @@ class Rp2040Model(UnicornBoard):
         divisor = 64 * self.reg(uart + _IBRD) + self.reg(uart + _FBRD)
         crystal = self.reg(_REF_CTRL) & 3 == 2
         rate = 4 * (12_000_000 if crystal else 6_500_000) / max(1, divisor)
-        wanted = self._board.uart.baud
+        wanted = self.baud
         self._rule(abs(rate / wanted - 1) < 0.02, f"{rate:.0f} baud and not {wanted}")
         self._output.append(value & 0xFF)

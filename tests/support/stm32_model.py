@@ -44,7 +44,7 @@ _V2 = {
     "RDR": 0x24,
     "TDR": 0x28,
 }
-_ORE, _RXNE, _TXE, _TC = 1 << 3, 1 << 5, 1 << 7, 1 << 6
+_FE, _ORE, _RXNE, _TXE, _TC = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 6
 _RE, _TE, _RXNEIE = 1 << 2, 1 << 3, 1 << 5
 
 
@@ -57,11 +57,15 @@ class Stm32Model(UnicornBoard):
     Attributes:
         forbidden: what the firmware did that the manuals forbid or that can have no effect.
         overrun: set it, and the USART says that it lost a byte until that is acknowledged.
+        baud: of the other end.
+        framing: set it, and the next byte has no stop bit.
     """
 
     def __init__(self, elf: Path, board: Board, *, count: bool = False) -> None:
         self.forbidden: list[str] = []
         self.overrun = False
+        self.baud = board.uart.baud
+        self.framing = False
         self._rcc_cr, self._old = _FAMILIES[board.family]
         self._at = _V1 if self._old else _V2
         self._enabled = (1 << 13) if self._old else (1 << 0)
@@ -115,10 +119,11 @@ class Stm32Model(UnicornBoard):
         if name == "SR":
             on = self._uart("CR1") & self._enabled and self._uart("CR1") & _RE
             waits = _RXNE if self._input and on else 0
-            return _TXE | _TC | waits | (_ORE if self.overrun else 0)
+            wrong = _FE if self.framing and waits else 0
+            return _TXE | _TC | waits | wrong | (_ORE if self.overrun else 0)
         if name in ("DR", "RDR"):
             if self._old:
-                self.overrun = False
+                self.overrun = self.framing = False
             if not self._input:
                 return 0
             self._taken += 1
@@ -133,6 +138,7 @@ class Stm32Model(UnicornBoard):
             self._send(value)
         elif name == "ICR":
             self.overrun = self.overrun and not value & _ORE
+            self.framing = self.framing and not value & _FE
         else:
             if name in ("BRR", "CR2", "CR3"):
                 off = not self._uart("CR1") & self._enabled
@@ -150,7 +156,7 @@ class Stm32Model(UnicornBoard):
         for pin_name, role in ((self._board.uart.tx, "TX"), (self._board.uart.rx, "RX")):
             self._rule(self._connected(*pin(pin_name), role), f"{role} is not on {pin_name}")
         rate = self._board.clock.reset_hz / max(1, self.divisor)
-        wanted = self._board.uart.baud
+        wanted = self.baud
         self._rule(abs(rate / wanted - 1) < 0.02, f"{rate:.0f} baud and not {wanted}")
         self._output.append(value & 0xFF)
 

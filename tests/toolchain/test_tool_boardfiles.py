@@ -9,10 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from echo_rig import RX_BYTES, ask_echo, ask_info, ask_work, emulate, needs, worked
-from echo_rig import write_echo_project as write_echo
-from imxrt_model import ImxrtModel
-from rp2040_model import BOOT_RAM, SSI, Rp2040Model
+from echo_rig import (
+    RX_BYTES,
+    ask_echo,
+    ask_info,
+    ask_work,
+    emulate,
+    needs,
+    worked,
+    write_echo_project,
+)
 from stm32_model import Stm32Model
 
 from bnnmcu.boards import CORES, Board, Memory, all_boards, load_board
@@ -37,24 +43,6 @@ Build = Callable[..., Path]
 
 def by_name(boards: list[Board] | tuple[Board, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("board", boards, ids=lambda board: board.name)
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """The echo firmware for a board, built once for each compiler."""
-    done: dict[tuple[Board, str], Path] = {}
-
-    def build(board: Board, toolchain: str = "gcc") -> Path:
-        needs(toolchain)
-        key = board, toolchain
-        if key not in done:
-            folder = write_echo(tmp_path_factory.mktemp("board"), board)
-            lines: list[str] = []
-            done[key] = build_firmware(folder, toolchain, log=lines.append).elf
-            assert not [line for line in lines if "warning" in line]
-        return done[key]
-
-    return build
 
 
 # --- images ------------------------------------------------------------------------------------
@@ -186,100 +174,6 @@ def test_relatives_run_the_same_elf(build: Build, board: Board, kind: str) -> No
         assert ask_work(device, 100)[1] == worked(100)
 
 
-# --- what a model of the chip says to the drivers ----------------------------------------------
-
-
-@by_name(STM32)
-def test_drivers_keep_to_the_manuals(build: Build, board: Board) -> None:
-    needs("unicorn")
-    reset = replace(board, reset_clock=True)
-    with Stm32Model(build(reset), reset) as chip:
-        info = ask_info(chip)
-        assert info.clock_hz == board.clock.reset_hz
-        assert ask_echo(chip, bytes(range(256))) == bytes(range(256))
-        assert chip.forbidden == []
-        assert chip.divisor == round(board.clock.reset_hz / board.uart.baud)
-        chip.overrun = True
-        assert ask_echo(chip, b"after a loss") == b"after a loss"
-        assert not chip.overrun, "the loss was not acknowledged: its interrupt never ends"
-        assert ask_info(chip).overrun == 1
-
-
-@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
-def test_the_pico_starts_from_its_first_bytes(build: Build, toolchain: str) -> None:
-    needs("unicorn")
-    board = load_board("pico")
-    # Or the ROM would overwrite what is kept at the end of RAM.
-    assert board.ram.origin + board.ram.size == BOOT_RAM
-    with Rp2040Model(build(board, toolchain), board) as chip:
-        info = ask_info(chip)
-        assert (info.board, info.clock_hz) == ("pico", 12_000_000)
-        # The plain read command, 24 bits of address, 32 bits of data; switched on at the end.
-        assert (chip.reg(SSI), chip.reg(SSI + 0xF4)) == (0x001F0300, 0x03000218)
-        assert (chip.reg(SSI + 0x08), chip.reg(SSI + 0x14) % 2) == (1, 0)
-        assert chip.reg(0xE000ED08) == 0x10000100
-        chip.overrun = True
-        assert ask_echo(chip, bytes(range(256))) == bytes(range(256))
-        assert not chip.overrun
-        assert chip.forbidden == []
-
-
-@pytest.mark.parametrize("toolchain", ["gcc", "zig"])
-def test_the_teensy_starts_from_its_image_vector_table(build: Build, toolchain: str) -> None:
-    needs("unicorn")
-    board = load_board("teensy41")
-    with ImxrtModel(build(board, toolchain), board) as chip:
-        info = ask_info(chip)
-        assert (info.board, info.clock_hz) == ("teensy41", 396_000_000)
-        assert chip.reg(0xE000ED08) == 0x60002000
-        chip.overrun = True
-        assert ask_echo(chip, bytes(range(256))) == bytes(range(256))
-        assert not chip.overrun
-        assert chip.forbidden == []
-
-
-@by_name([board for board in STM32 if "TIMER_ADDRESS" in board.macros])
-def test_a_timer_counts_where_the_core_does_not(build: Build, board: Board) -> None:
-    needs("unicorn")
-    reset = replace(board, reset_clock=True)
-    with Stm32Model(build(reset), reset, count=True) as chip:
-        assert ask_info(chip).counter == 2
-        few, many = (ask_work(chip, rounds)[0] for rounds in (10, 1010))
-        assert many - few > 1000
-        bit = board.macros["TIMER_ENABLE_BIT"].rstrip("u")
-        enable = int(board.macros["TIMER_ENABLE_ADDRESS"].rstrip("u"), 0)
-        assert chip.reg(enable) >> int(bit) & 1
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new", "says"),
-    [
-        ("nucleo_l476rg", "enable_bit = 17", "enable_bit = 18", None),
-        ("nucleo_l476rg", "alternate = 7", "alternate = 8", None),
-        ("nucleo_g071rb", 'tx = "PA2"', 'tx = "PB2"', "TX is not on PA2"),
-        ("nucleo_f303re", "reset_hz = 8000000", "reset_hz = 16000000", "baud and not 115200"),
-        ("nucleo_f767zi", "alternate = 7", "alternate = 6", "is not on PD8"),
-        ("nucleo_u575zi_q", "enable_bit = 14", "enable_bit = 13", "without the USART's clock"),
-    ],
-)
-def test_the_model_would_notice(
-    build: Build, tmp_path: Path, name: str, old: str, new: str, says: str | None
-) -> None:
-    """A firmware for a board file with a mistake, on the chip that the right one describes."""
-    needs("unicorn")
-    board = load_board(name)
-    assert old in board.source
-    path = tmp_path / "wrong.toml"
-    text = board.source.replace(old, new).replace(f'"{name}"', '"wrong"', 1)
-    path.write_text(re.sub(r"^aliases = .*", "aliases = []", text, flags=re.MULTILINE))
-    wrong = load_board(str(path))
-    with Stm32Model(build(wrong), board) as chip:
-        chip.write(b"I")
-        chip.read(19, 0.5)
-        assert chip.forbidden
-        assert says is None or any(says in text for text in chip.forbidden)
-
-
 # --- what the files say ------------------------------------------------------------------------
 
 
@@ -355,7 +249,7 @@ def test_the_tutorial_works(tmp_path: Path) -> None:
     path.write_text("\n".join(written) + "\n")
     board = load_board(str(path))
     assert board.name == path.stem
-    folder = write_echo(tmp_path / "project", board)
+    folder = write_echo_project(tmp_path / "project", board)
     built = build_firmware(folder, "gcc")
     assert faults(built.elf, board) == []
     needs("unicorn")

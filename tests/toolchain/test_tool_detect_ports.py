@@ -383,6 +383,7 @@ def test_another_board_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class FakeDevice:
         info = INFO
+        baud = 115200
 
         def __init__(self, *_: object, **__: object) -> None: ...
         def last_fault(self) -> None: ...
@@ -396,7 +397,9 @@ def test_another_board_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         target, "open_port", lambda *_: SimpleNamespace(name="COM3", close=lambda: None)
     )
     for name, refused in (("nucleo_f446re", False), ("netduinoplus2", True)):
-        project: Any = SimpleNamespace(board=load_board(name), sha256=b"")
+        project: Any = SimpleNamespace(
+            board=load_board(name), sha256=b"", check_answers=lambda: None
+        )
         options = target.TargetOptions(port="COM3")
         if refused:
             with (

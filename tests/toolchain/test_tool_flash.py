@@ -277,7 +277,8 @@ def _exported(tmp_path: Path, board: str = "nucleo_f446re") -> Path:
 )
 def test_export_names_a_step_that_works(name: str, expected: str) -> None:
     board = load_board(name)
-    assert next_step(board, Path("p")) == expected
+    assert next_step(board, Path("p"), "bnnmcu") == expected
+    assert next_step(board, Path("p"), "mlperf") == "bnnmcu build p, and docs/MLPERF.md"
     unknown = replace(board, platformio=PlatformIO("", "", ()))
     if "flash" in expected:
-        assert next_step(unknown, Path("p")) == "bnnmcu build p"
+        assert next_step(unknown, Path("p"), "bnnmcu") == "bnnmcu build p"

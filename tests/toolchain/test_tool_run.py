@@ -183,6 +183,47 @@ def test_another_thread_writes_while_one_reads(echo: Echo, board: Board, kind: s
 
 
 @BOTH
+def test_a_reset_starts_the_firmware_again(echo: Echo, board: Board, kind: str) -> None:
+    with emulate(kind, echo("gcc").elf, board) as device:
+        for state in ("idle", "computing", "in a fault"):
+            if state == "computing":
+                device.write(b"W" + struct.pack("<I", 100_000_000))
+                assert device.read(1, 0.1) == b""
+            if state == "in a fault":
+                ask_fault(device, b"U")
+            device.reset()
+            assert ask_info(device).received == 1, f"{state}: RAM was not initialised"
+            assert ask_work(device, 10)[1] == worked(10)
+
+
+def test_a_unicorn_reset_loses_what_was_not_taken_and_keeps_what_was_sent(
+    echo: Echo, board: Board
+) -> None:
+    with emulate("unicorn", echo("gcc").elf, board) as device:
+        device.write(b"E\x02\x00ab")
+        assert device.read(1, 30) == b"a"
+        device.write(b"E\x01\x00x")
+        device.reset()
+        device.write(b"E\x01\x00y")
+        assert receive(device, 2) == b"by"
+        # From another thread, while the CPU computes and this one waits.
+        timer = threading.Timer(0.2, lambda: (device.reset(), device.write(b"E\x01\x00z")))
+        device.write(b"D" + struct.pack("<I", 0xFFFF_FFFF))
+        timer.start()
+        assert receive(device, 1) == b"z"
+        timer.join()
+    with pytest.raises(LinkError, match="is closed"):
+        device.reset()
+
+
+def test_qemu_without_counting_answers_the_same(echo: Echo, board: Board) -> None:
+    needs("qemu")
+    with open_emulator("qemu", echo("gcc").elf, board, icount=False) as device:
+        assert ask_echo(device, b"hello") == b"hello"
+        assert ask_work(device, 1000)[1] == worked(1000)
+
+
+@BOTH
 def test_closed_boards_refuse(echo: Echo, board: Board, kind: str) -> None:
     device = emulate(kind, echo("gcc").elf, board)
     device.close()

@@ -46,7 +46,7 @@ static void bnn_layer0_run(bnn_ctx_t *ctx)
 """
 #: Off, the firmware has none of these.
 CALLS = re.compile(r" *(?:bnn_port_alive|set_alarm|clear_alarm)\(\);")
-TOUCHED = ("bnn_port_cortexm.c", "bnn_startup_cortexm.c", "bnn_server.c")
+TOUCHED = ("bnn_port_cortexm.c", "bnn_startup_cortexm.c", "bnn_server.c", "bnn_server_infer.c")
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-ffreestanding")
 STM32 = [board for board in all_boards() if board.family.startswith("stm32")]
 WATCHFUL = [board for board in all_boards() if FAMILIES[board.family].watchdog]
