@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnnmcu.errors import MissingDependencyError, ModelFileError
+from bnnmcu.outputs import output_path
 
 _SAVE = "save the module from Python: bnnmcu.save(module, example_input, 'net.safetensors')"
 
@@ -51,10 +52,18 @@ class ModelFile:
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write a whole file or nothing: a temporary file beside it, then a rename."""
+    """Write a whole file or nothing: a temporary file beside it, then a rename.
+
+    A symbolic link stays, and what it leads to is written.
+
+    Raises:
+        UsageError: a folder, a device or a pipe is there.
+        OSError: the disk refuses.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        target = output_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         # The user knows the file, not its temporary name.
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -67,7 +76,7 @@ def atomic_write(path: Path, data: bytes) -> None:
         umask = os.umask(0)
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
+        Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -28,11 +29,12 @@ from bnnmcu.attack.config import AttackConfig, CampaignConfig, Crafted
 from bnnmcu.attack.craft import craft, make_twin
 from bnnmcu.attack.oracle import Answer, Oracle
 from bnnmcu.attack.seeds import crafting_seed, evaluation_seeds
-from bnnmcu.attack.store import Example, Store
 from bnnmcu.data import Dataset
 from bnnmcu.errors import LinkError, StoreError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, save_graph_bytes
+from bnnmcu.link.stats import LinkStats
+from bnnmcu.store import Example, Store
 
 if TYPE_CHECKING:
     from bnnmcu.attack.twin import IntegerTwin
@@ -51,6 +53,8 @@ class Progress:
         attack, levels: the case.
         stage: ``craft`` or ``ask``.
         done, total: images of this stage; what an earlier session did counts.
+        board: who is asked; the oracle's name.
+        link: the link's counters since the session began; None where there is no link.
     """
 
     attack: str
@@ -58,6 +62,8 @@ class Progress:
     stage: Literal["craft", "ask"]
     done: int
     total: int
+    board: str = ""
+    link: LinkStats | None = None
 
 
 def campaign_identity(
@@ -163,28 +169,34 @@ class Campaign:
             if not there:
                 missing.append((chunk, wanted))
         done = count - sum(len(wanted) for _, wanted in missing)
-        report(Progress(name, levels, "craft", done, count))
+        report(self._progress(name, levels, "craft", done, count))
         # Stored as they become ready, in order; the store is this thread's alone.
         with closing(self._crafted(attack, missing)) as chunks:
-            for (chunk, wanted), crafted in zip(missing, chunks, strict=True):
-                self._store.add_examples(self._examples(attack, chunk, wanted, crafted))
+            for (chunk, wanted), (crafted, seconds) in zip(missing, chunks, strict=True):
+                examples = self._examples(attack, chunk, wanted, crafted)
+                self._store.add_examples(examples, seconds=seconds)
                 done += len(wanted)
-                report(Progress(name, levels, "craft", done, count))
+                report(self._progress(name, levels, "craft", done, count))
+
+    def _progress(
+        self, name: str, levels: int, stage: Literal["craft", "ask"], done: int, total: int
+    ) -> Progress:
+        return Progress(name, levels, stage, done, total, self._oracle.name, self._oracle.stats)
 
     def _crafted(
         self, attack: AttackConfig | None, chunks: Sequence[tuple[int, range]]
-    ) -> Generator[Crafted, None, None]:
-        """What becomes of the images of each chunk."""
+    ) -> Generator[tuple[Crafted, float | None], None, None]:
+        """What becomes of the images of each chunk, and the seconds that it took."""
         if attack is None or not chunks:
             for _, wanted in chunks:
                 clean = self._dataset.images[wanted.start : wanted.stop]
-                yield Crafted(clean, np.zeros(len(clean)))
+                yield Crafted(clean, np.zeros(len(clean))), None
             return
         twin = self._twin()
         pool = ThreadPoolExecutor(min(self._workers, len(chunks)), initializer=_single_thread)
         try:
             futures = [
-                pool.submit(self._run_attack, twin, attack, chunk, wanted)
+                pool.submit(self._timed_attack, twin, attack, chunk, wanted)
                 for chunk, wanted in chunks
             ]
             for future in futures:
@@ -224,6 +236,13 @@ class Campaign:
             self._shared_twin = make_twin(self._graph)
         return self._shared_twin
 
+    def _timed_attack(
+        self, twin: IntegerTwin, attack: AttackConfig, chunk: int, wanted: range
+    ) -> tuple[Crafted, float]:
+        begun = time.monotonic()
+        crafted = self._run_attack(twin, attack, chunk, wanted)
+        return crafted, time.monotonic() - begun
+
     def _run_attack(
         self, twin: IntegerTwin, attack: AttackConfig, chunk: int, wanted: range
     ) -> Crafted:
@@ -235,7 +254,7 @@ class Campaign:
         count = len(self._dataset)
         todo = self._store.unanswered(name, levels, self._graph.input_shape)
         done = count - len(todo)
-        report(Progress(name, levels, "ask", done, count))
+        report(self._progress(name, levels, "ask", done, count))
         if not todo:
             return
         images = np.stack([pixels for _, _, pixels in todo])
@@ -245,12 +264,27 @@ class Campaign:
                 for _, image, _ in todo
             ]
         )
-        # Closed at once when storing fails, so that the device is not left mid-stream.
-        with closing(self._answers(images, seeds)) as answers:
-            for (row, _, _), drawn, answer in zip(todo, seeds, answers, strict=True):
-                self._store.add_answer(row, drawn, answer.logits, answer.ticks, answer.polluted)
-                done += 1
-                report(Progress(name, levels, "ask", done, count))
+        try:
+            # Closed at once when storing fails, so that the device is not left mid-stream.
+            with closing(self._answers(images, seeds)) as answers:
+                for (row, _, _), drawn, answer in zip(todo, seeds, answers, strict=True):
+                    self._store.add_answer(
+                        row,
+                        drawn,
+                        answer.logits,
+                        answer.ticks,
+                        answer.polluted,
+                        latency_s=answer.seconds,
+                        attempts=answer.attempts,
+                        board=self._oracle.name,
+                    )
+                    done += 1
+                    report(self._progress(name, levels, "ask", done, count))
+        except KeyboardInterrupt:
+            # It mostly comes while an answer is written, which then is stored and not yet told of.
+            left = self._store.unanswered(name, levels, self._graph.input_shape)
+            report(self._progress(name, levels, "ask", count - len(left), count))
+            raise
 
     def _answers(
         self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]

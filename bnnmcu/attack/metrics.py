@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from bnnmcu.attack.flags import Flag, find_flags
-from bnnmcu.attack.store import Judged, Store
+from bnnmcu.errors import StoreError
+from bnnmcu.store import Judged, Store
 
 __all__ = ["Accuracy", "Case", "Summary", "summarize", "wilson"]
 
@@ -146,7 +147,12 @@ def _case(judged: Sequence[Judged], right_when_clean: set[int]) -> Case:
 
 
 def summarize(store: Store) -> Summary:
-    """Figures and flags of what a store holds, finished or not."""
+    """Figures and flags of what a store holds, finished or not.
+
+    Raises:
+        StoreError: it holds what no campaign writes.
+    """
+    images, attacks = _wanted(store)
     groups: dict[tuple[str, int], list[Judged]] = {}
     for one in store.judged():
         groups.setdefault((one.attack, one.levels), []).append(one)
@@ -154,7 +160,27 @@ def summarize(store: Store) -> Summary:
     right = {one.image for one in clean if _majority_right(one)}
     cases = tuple(_case(group, right) for group in groups.values())
     identity = store.identity
-    images = int(identity["data"]["images"])
-    wanted = 1 + len(identity["config"]["attacks"])
-    complete = len(cases) == wanted and all(case.images == images for case in cases)
+    complete = len(cases) == 1 + attacks and all(case.images == images for case in cases)
     return Summary(identity, complete, cases, find_flags(cases, identity, complete=complete))
+
+
+def _wanted(store: Store) -> tuple[int, int]:
+    """Images and attacks of a run, after a look at all of its identity that figures rest on."""
+    try:
+        config, model = store.identity["config"], store.identity["model"]
+        images = store.identity["data"]["images"]
+        attacks = [(one["attack"], one["eot_draws"]) for one in config["attacks"]]
+        sound = (
+            all(type(value) is int for value in (images, config["draws"]))
+            and type(model["stochastic"]) is bool
+            and all(isinstance(name, str) and type(draws) is int for name, draws in attacks)
+        )
+    except (KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise StoreError(
+            "the file does not say which campaign it is of",
+            where=str(store.path),
+            hint="move it away and start a new run",
+        )
+    return images, len(attacks)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bnnmcu import reference
 from bnnmcu.errors import UsageError
 from bnnmcu.graph import Graph
+from bnnmcu.link.stats import LinkStats
 from bnnmcu.toolchain.native import NativeTwin
 
 __all__ = [
@@ -46,11 +47,15 @@ class Answer:
         logits: int64, shape (D, classes).
         ticks: uint32, shape (D,), in the device's counter; None without a device.
         polluted: a count is too high, since bytes were received meanwhile.
+        seconds: from sending the request to having the reply; None without a device.
+        attempts: transmissions that the request needed, 1 if none was lost.
     """
 
     logits: npt.NDArray[np.int64]
     ticks: npt.NDArray[np.uint32] | None = None
     polluted: bool = False
+    seconds: float | None = None
+    attempts: int = 1
 
 
 class Oracle(Protocol):
@@ -63,6 +68,10 @@ class Oracle(Protocol):
     @property
     def label(self) -> OracleLabel:
         """What kind of thing computes the answers."""
+
+    @property
+    def stats(self) -> LinkStats | None:
+        """The link's counters as they are now; None where there is no link."""
 
     def logits(
         self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]
@@ -88,6 +97,7 @@ class NativeOracle:
     """
 
     label: OracleLabel = "native"
+    stats: LinkStats | None = None
 
     def __init__(self, graph: Graph) -> None:
         self._twin = NativeTwin(graph)
@@ -108,6 +118,7 @@ class ReferenceOracle:
     """The numpy reference: slow, and the specification."""
 
     label: OracleLabel = "reference"
+    stats: LinkStats | None = None
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -131,10 +142,14 @@ class InferenceDevice(Protocol):
     def info(self) -> Any:
         """What the device said of itself; ``board`` is read."""
 
+    @property
+    def stats(self) -> LinkStats:
+        """What the link had to put up with so far."""
+
     def infer_many(
         self, requests: Iterable[tuple[npt.NDArray[np.uint8], Sequence[int]]]
     ) -> Iterator[Any]:
-        """Inferences in order, with ``logits``, ``ticks`` and ``polluted``."""
+        """Inferences in order: ``logits``, ``ticks``, ``polluted``, ``seconds``, ``attempts``."""
 
 
 class DeviceOracle:
@@ -168,4 +183,9 @@ class DeviceOracle:
             (image, [int(seed) for seed in row]) for image, row in zip(images, seeds, strict=True)
         )
         for reply in self._device.infer_many(requests):
-            yield Answer(reply.logits, reply.ticks, reply.polluted)
+            yield Answer(reply.logits, reply.ticks, reply.polluted, reply.seconds, reply.attempts)
+
+    @property
+    def stats(self) -> LinkStats:
+        """The link's counters as they are now; the copy does not change."""
+        return self._device.stats.snapshot()

@@ -21,11 +21,12 @@ from bnnmcu.attack.config import CampaignConfig, FgsmConfig, PgdConfig
 from bnnmcu.attack.metrics import summarize
 from bnnmcu.attack.oracle import Answer, DeviceOracle, Oracle, ReferenceOracle
 from bnnmcu.attack.seeds import crafting_seed, evaluation_seeds
-from bnnmcu.attack.store import Store
 from bnnmcu.data import Dataset
 from bnnmcu.errors import DataError, LinkError, StoreError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import save_graph_bytes
+from bnnmcu.link.stats import LinkStats
+from bnnmcu.store import Store
 
 CONFIG = CampaignConfig(
     (FgsmConfig(epsilon=0.1, eot_draws=3), PgdConfig(epsilon=0.2, eot_draws=2, steps=3)),
@@ -35,7 +36,7 @@ CONFIG = CampaignConfig(
 # Everything that must not depend on how often a run was interrupted.
 CONTENT = (
     "SELECT attack, levels, image, true_label, hex(pixels), sha256, linf, l2, zero_gradients, "
-    "crafted_by, draw, seed, hex(logits), label, ticks FROM example JOIN query "
+    "crafted_by, draw, seed, hex(logits), label FROM example JOIN query "
     "ON query.example = example.id ORDER BY attack, levels, image, draw"
 )
 
@@ -193,6 +194,35 @@ def test_a_run_that_dies_while_crafting(
     assert content(path) == content(whole)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_interrupted_run_knows_what_it_has_stored(
+    trained: dict[str, Graph],
+    data: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stored: bool,
+) -> None:
+    """Whether Ctrl-C comes just before an answer is in the file, or just after."""
+    original, calls = Store.add_answer, []
+
+    def interrupted(self: Store, *arguments: Any, **named: Any) -> None:
+        calls.append(arguments)
+        if len(calls) < 6 or stored:
+            original(self, *arguments, **named)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "add_answer", interrupted)
+    config, oracle = CampaignConfig((), draws=4), ReferenceOracle(trained["S"])
+    seen: list[Progress] = []
+    path = tmp_path / "run.db"
+    with Store.open(path, campaign_identity(config, trained["S"], data, oracle)) as store:
+        campaign = Campaign(config, trained["S"], data, oracle, store)
+        with pytest.raises(KeyboardInterrupt):
+            campaign.run(seen.append)
+    assert len(content(path)) == seen[-1].done * 4 == (5 + stored) * 4
+
+
 KILLED = """
 import sys
 import time
@@ -201,7 +231,7 @@ import numpy as np
 from bnnmcu.attack.campaign import Campaign, campaign_identity
 from bnnmcu.attack.config import CampaignConfig, FgsmConfig, PgdConfig
 from bnnmcu.attack.oracle import ReferenceOracle
-from bnnmcu.attack.store import Store
+from bnnmcu.store import Store
 from bnnmcu.data import Dataset
 from bnnmcu.graphfile import load_graph
 
@@ -313,6 +343,7 @@ class FakeDevice:
     def __init__(self, graph: Graph, *, stop_after: int = 10**9, classes: int = 10) -> None:
         self.graph, self.stop_after, self.classes = graph, stop_after, classes
         self.closed = False
+        self.stats = LinkStats()
 
     def infer_many(self, requests: Any) -> Iterator[Any]:
         try:
@@ -322,7 +353,9 @@ class FakeDevice:
                 wide = np.array([seeds], dtype=np.uint64)
                 logits = reference.run(self.graph, image[np.newaxis], wide)[0]
                 ticks = np.arange(len(seeds), dtype=np.uint32) + 100
-                yield Answer(logits[:, : self.classes], ticks, polluted=number == 0)
+                self.stats.requests += 1
+                cut = logits[:, : self.classes]
+                yield Answer(cut, ticks, number == 0, seconds=number / 8, attempts=number + 1)
         finally:
             self.closed = True
 
@@ -331,17 +364,29 @@ def test_a_device_is_asked_and_its_counts_kept(
     trained: dict[str, Graph], data: Dataset, tmp_path: Path, whole: Path
 ) -> None:
     oracle = DeviceOracle(FakeDevice(trained["S"]), label="emulated")
-    run(tmp_path / "run.db", trained["S"], data, oracle)
+    seen = run(tmp_path / "run.db", trained["S"], data, oracle)
     with Store.read(tmp_path / "run.db") as store:
         summary = summarize(store)
         judged = store.judged()
+        rows = list(store.rows())
+    # Each case is a stream of its own, which begins to count anew.
+    for number, one in enumerate(rows):
+        assert {(d.board, d.latency_s, d.attempts) for d in one.draws} == {
+            ("toy", number % 20 / 8, number % 20 + 1)
+        }
+        assert (one.crafting_s is None) == (one.attack == "clean")
+    assert {one.board for one in seen} == {"toy"}
+    # A report is a copy: the link goes on counting.
+    counts = [one.link.requests for one in seen if one.link is not None]
+    assert len(counts) == len(seen)
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, 60)
     assert summary.identity["oracle"] == {"name": "toy", "label": "emulated"}
     assert [case.ticks for case in summary.cases] == [101, 101, 101]
     # A polluted count is no count.
     assert judged[0].ticks == ()
     assert judged[1].ticks == (100, 101, 102, 103)
-    strip = [row[:-1] for row in content(tmp_path / "run.db")]
-    assert strip == [row[:-1] for row in content(whole)]
+    assert content(tmp_path / "run.db") == content(whole)
     with pytest.raises(UsageError, match="hardware"):
         DeviceOracle(FakeDevice(trained["S"]), label="native")
 
@@ -374,7 +419,7 @@ def test_deterministic_networks_are_asked_once(
 def test_resuming_and_reporting_need_no_torch(whole: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import bnnmcu.attack.campaign\n"
-        "from bnnmcu.attack.metrics import summarize; from bnnmcu.attack.store import Store\n"
+        "from bnnmcu.attack.metrics import summarize; from bnnmcu.store import Store\n"
         "with Store.read(Path(sys.argv[1])) as store: print(summarize(store).complete)\n"
         "print('torch' in sys.modules)"
     )

@@ -11,7 +11,7 @@ import pytest
 
 from bnnmcu.attack.flags import find_flags
 from bnnmcu.attack.metrics import Case, summarize, wilson
-from bnnmcu.attack.store import Example, Store
+from bnnmcu.store import Example, Store
 
 
 def _identity(images: int, attacks: list[dict[str, Any]], **model: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import stat
 import struct
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bnnmcu.errors import ModelFileError
+from bnnmcu.errors import ModelFileError, UsageError
 from bnnmcu.modelfile import FORMAT, ModelFile, atomic_write, read_model, write_model
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -298,6 +299,32 @@ def test_an_interrupt_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         atomic_write(path, b"new")
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no FIFOs, and links are for administrators")
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    far.mkdir()
+    os.mkfifo(far / "fifo")
+    for name in ("x", "fifo", "missing"):
+        (tmp_path / name).symlink_to(Path("far", name))
+    (tmp_path / "round").symlink_to("round")
+    (far / "x").write_bytes(b"old")
+    for path in (tmp_path / "fifo", far / "fifo"):
+        with pytest.raises(UsageError, match=r"is a pipe \(FIFO\), not a file") as caught:
+            atomic_write(path, b"new")
+        assert caught.value.where == str(path)
+    with pytest.raises(UsageError, match="is a folder, not a file"):
+        atomic_write(far, b"new")
+    with pytest.raises(OSError, match="symbolic links") as refused:
+        atomic_write(tmp_path / "round", b"new")
+    assert refused.value.filename == str(tmp_path / "round")
+    for name in ("x", "missing"):
+        atomic_write(tmp_path / name, b"new")
+        assert (far / name).read_bytes() == b"new"
+    assert sorted(file.name for file in far.iterdir()) == ["fifo", "missing", "x"]
+    assert stat.S_ISFIFO(os.lstat(far / "fifo").st_mode)
+    assert all(file.is_symlink() for file in tmp_path.iterdir() if file != far)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
