@@ -27,13 +27,22 @@ from bnnmcu.backend.folder import (
     runtime_files,
 )
 from bnnmcu.backend.memory import STACK_BYTES, Memory, check_fits, largest_request
+from bnnmcu.backend.mlperf import mlperf_header
 from bnnmcu.backend.plan import DEFAULT_CHOICE, KernelChoice, Plan, make_plan
 from bnnmcu.boards import Board, load_board, ring_bytes
-from bnnmcu.errors import ModelFileError, UsageError
+from bnnmcu.errors import DoesNotFitError, ModelFileError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, load_graph, save_graph_bytes
 
-__all__ = ["Project", "fixed_files", "load_project", "project_files", "write_project"]
+__all__ = [
+    "MLPERF",
+    "SERVERS",
+    "Project",
+    "fixed_files",
+    "load_project",
+    "project_files",
+    "write_project",
+]
 
 PROJECT = Product(
     "bnnmcu-project", 1, "a bnnmcu project", "bnnmcu export MODEL --board NAME -o DIR"
@@ -45,9 +54,33 @@ _APP = (
     "bnn_health.c",
     "bnn_protocol.h",
     "bnn_server.h",
+    "bnn_server_internal.h",
     "bnn_server.c",
+    "bnn_server_baud.c",
+    "bnn_server_device.c",
+    "bnn_server_infer.c",
     "main.c",
 )
+
+#: What a firmware can speak on its serial line: bnnmcu's protocol, or the MLPerf Tiny runner's.
+SERVER, MLPERF = "bnnmcu", "mlperf"
+SERVERS = (SERVER, MLPERF)
+_MLPERF_APP = (
+    "bnn_frame.h",
+    "bnn_frame.c",
+    "bnn_health.h",
+    "bnn_health.c",
+    "bnn_protocol.h",
+    "bnn_mlperf.h",
+    "bnn_mlperf_internal.h",
+    "bnn_mlperf.c",
+    "bnn_mlperf_input.c",
+    "bnn_mlperf_results.c",
+    "bnn_mlperf_text.c",
+    "main_mlperf.c",
+)
+#: Code of the MLPerf server beyond the default one's, at most; of RAM it takes less.
+_MLPERF_CODE = 3072
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +111,10 @@ class Project:
     def predicted(self, toolchain: str) -> dict[str, Any] | None:
         """``compiler``, ``flash`` and ``ram`` as the export predicted them; None if it did not.
 
-        PlatformIO compiles with gcc.
+        PlatformIO compiles with gcc.  The code of the MLPerf server was not measured.
         """
+        if self.server == MLPERF:
+            return None
         memory = self.manifest.get("memory")
         known = memory.get("toolchains") if isinstance(memory, dict) else None
         name = "gcc" if toolchain == "platformio" else toolchain
@@ -90,6 +125,36 @@ class Project:
         if not isinstance(flash, int) or not isinstance(ram, int):
             return None
         return {"compiler": f"{name} {found.get('compiler')}", "flash": flash, "ram": ram}
+
+    @property
+    def server(self) -> str:
+        """What the firmware speaks, one of :data:`SERVERS`.
+
+        Raises:
+            ModelFileError: the manifest names another.
+        """
+        name = self.manifest.get("server", SERVER)
+        if name not in SERVERS:
+            raise ModelFileError(
+                f"unknown server {name!r:.40}; this bnnmcu knows {', '.join(SERVERS)}",
+                where=str(self.folder / MANIFEST),
+                hint="export the model again",
+            )
+        return str(name)
+
+    def check_answers(self) -> None:
+        """Say what to do where a board with this firmware could not be understood.
+
+        Raises:
+            UsageError: it speaks the MLPerf Tiny runner's protocol.
+        """
+        if self.server == MLPERF:
+            raise UsageError(
+                "this project's firmware speaks the protocol of the MLPerf Tiny runner only",
+                where=str(self.folder),
+                hint="use that runner or examples/mlperf_tiny.py (docs/MLPERF.md), or export "
+                "again without --server mlperf",
+            )
 
     @property
     def choice(self) -> KernelChoice:
@@ -122,12 +187,14 @@ class Project:
 
 
 def _in_folder(name: str) -> str:
+    name = "main.c" if name == "main_mlperf.c" else name
     return f"{'include' if name.endswith('.h') else 'src'}/{name}"
 
 
-def fixed_files(board: Board) -> dict[str, bytes]:
+def fixed_files(board: Board, server: str = SERVER) -> dict[str, bytes]:
     """The files of a project that do not depend on its network: runtime, server, port."""
-    rooms = (("app", _APP), ("port", (*board.port_headers, *board.port_sources)))
+    app = _MLPERF_APP if server == MLPERF else _APP
+    rooms = (("app", app), ("port", (*board.port_headers, *board.port_sources)))
     runtime = {_in_folder(name): text for name, text in runtime_files().items()}
     return runtime | {
         _in_folder(name): template_bytes(f"{room}/{name}")
@@ -137,15 +204,22 @@ def fixed_files(board: Board) -> dict[str, bytes]:
 
 
 def project_files(
-    plan: Plan, board: Board, memory: Memory, training: Mapping[str, Any] | None = None
+    plan: Plan,
+    board: Board,
+    memory: Memory,
+    training: Mapping[str, Any] | None = None,
+    server: str = SERVER,
 ) -> dict[str, bytes]:
     """Every file of a project by its relative path, the manifest included and last."""
     graph = plan.graph
     files: dict[str, bytes] = {}
     for name, text in model_sources(plan).items():
         files[f"{MODEL_FILES[name]}/{name}"] = text
-    files |= fixed_files(board)
+    files |= fixed_files(board, server)
+    if server == MLPERF:
+        files["include/bnn_mlperf_model.h"] = mlperf_header(graph)
     common = {
+        "server": server,
         "board": board,
         "model": {"name": graph.name, "sha256": graph_sha256(graph).hex()},
         "stack_bytes": STACK_BYTES,
@@ -159,7 +233,8 @@ def project_files(
         files["platformio.ini"] = render("project/platformio.ini.j2", **common)
         files["bnn_build.py"] = template_bytes("project/bnn_build.py")
         files["bnn_checksum.py"] = Path(checksum.__file__).read_bytes()
-        files["test/test_custom_runner.py"] = template_bytes("project/test_custom_runner.py")
+        if server == SERVER:
+            files["test/test_custom_runner.py"] = template_bytes("project/test_custom_runner.py")
     files["README.md"] = render("project/README.md.j2", **common)
     files["board.toml"] = board.source.encode()
     files["graph.safetensors"] = save_graph_bytes(graph)
@@ -169,6 +244,7 @@ def project_files(
         "version": PROJECT.version,
         "bnnmcu": __version__,
         "board": board.name,
+        "server": server,
         "model": model_entry(plan, training),
         "kernels": plan.report(),
         "memory": memory.to_dict(),
@@ -187,6 +263,7 @@ def write_project(
     force: bool = False,
     training: Mapping[str, Any] | None = None,
     choice: KernelChoice = DEFAULT_CHOICE,
+    server: str = SERVER,
 ) -> tuple[Plan, Memory]:
     """Write a project, or bring an existing one up to date.
 
@@ -197,6 +274,7 @@ def write_project(
         force: replace generated files even if they were edited.
         training: how the network was trained, for the manifest.
         choice: how kernels are chosen; core, flash and RAM are the board's.
+        server: what it speaks, one of :data:`SERVERS`.
 
     Raises:
         DoesNotFitError: the network is too large for the board.
@@ -207,9 +285,24 @@ def write_project(
         graph, replace(choice, core=board.core, flash=board.flash.size, ram=board.ram.size)
     )
     memory = check_fits(plan, board, boards)
-    files = project_files(plan, board, memory, training)
+    if server == MLPERF:
+        memory = _with_mlperf(memory, graph, board)
+    files = project_files(plan, board, memory, training, server)
     PROJECT.write(folder, files, force=force)
     return plan, memory
+
+
+def _with_mlperf(memory: Memory, graph: Graph, board: Board) -> Memory:
+    """An allowance for the other server; the linker has the last word."""
+    others = tuple(replace(other, code=other.code + _MLPERF_CODE) for other in memory.others)
+    memory = replace(memory, code=memory.code + _MLPERF_CODE, others=others)
+    if not memory.fits:
+        raise DoesNotFitError(
+            f"{graph.name} with the MLPerf server does not fit {board.name}: flash "
+            f"{memory.flash:,} of {memory.board_flash:,} bytes",
+            hint="without --server mlperf it does, or choose a larger board",
+        )
+    return memory
 
 
 def load_project(folder: Path) -> Project:

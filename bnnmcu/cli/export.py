@@ -50,6 +50,13 @@ _COLUMNS = ("layer", "kernel", "constant", "MACs", "flash, bytes", "RAM, bytes")
     is_flag=True,
     help="Reset the board when its firmware hangs; never tried on a chip (docs/BOARDS.md).",
 )
+@click.option(
+    "--server",
+    type=click.Choice(["bnnmcu", "mlperf"]),
+    default="bnnmcu",
+    show_default=True,
+    help="What a firmware speaks: bnnmcu's protocol, or the MLPerf Tiny runner's (docs/MLPERF.md).",
+)
 @click.option("--prefix", help="Makes a library's names bnn_PREFIX_..., for several in a firmware.")
 @click.option(
     "-o",
@@ -69,6 +76,7 @@ def command(
     product: str,
     full_clock: bool,
     watchdog: bool,
+    server: str,
     prefix: str | None,
     output: Path | None,
     force: bool,
@@ -90,7 +98,7 @@ def command(
       bnnmcu export examples/models/s64.pt --board nucleo_f446 -o s64
       bnnmcu export examples/models/s64.pt --format library --prefix digits -o digits
     """
-    _check_options(board_name, product, prefix, watchdog)
+    _check_options(board_name, product, prefix, watchdog, server)
     if data is not None and quantization["first_layer"] != "calibrated":
         raise UsageError(
             "only a calibrated first layer looks at images",
@@ -103,11 +111,11 @@ def command(
     else:
         assert board_name is not None
         board = _board(board_name, full_clock, watchdog)
-        _export_firmware(model, board, output, force, as_json, choice, reading)
+        _export_firmware(model, board, output, force, as_json, choice, reading, server)
 
 
 def _check_options(
-    board_name: str | None, product: str, prefix: str | None, watchdog: bool
+    board_name: str | None, product: str, prefix: str | None, watchdog: bool, server: str
 ) -> None:
     if product == "library" and board_name is not None:
         raise UsageError(
@@ -119,6 +127,12 @@ def _check_options(
         raise UsageError(
             "a library leaves the watchdog to the firmware that it is in",
             where="--watchdog",
+            hint="leave it out, or --format library",
+        )
+    if product == "library" and server != "bnnmcu":
+        raise UsageError(
+            "a library speaks nothing by itself",
+            where="--server",
             hint="leave it out, or --format library",
         )
     if product == "firmware" and board_name is None:
@@ -159,6 +173,7 @@ def _export_firmware(
     as_json: bool,
     choice: KernelChoice,
     reading: dict[str, Any],
+    server: str,
 ) -> None:
     from bnnmcu.backend.project import write_project
     from bnnmcu.boards import all_boards
@@ -173,19 +188,24 @@ def _export_firmware(
         force=force,
         training=training,
         choice=choice,
+        server=server,
     )
     # The project is the same on every machine; what is shown is for the compiler here.
     here = memory.by(_compiler_here())
     memory = here if here.fits else memory
     if as_json:
-        print_json(_as_dict(plan, memory, board, folder))
+        print_json(_as_dict(plan, memory, board, folder) | {"server": server})
         return
     _print(plan, memory, board)
-    note(f"written to {folder}; next: {_next(board, folder)}")
+    if server == "mlperf":
+        note("code has an allowance for MLPerf's server; its buffers are smaller than shown")
+    note(f"written to {folder}; next: {_next(board, folder, server)}")
 
 
-def _next(board: Board, folder: Path) -> str:
+def _next(board: Board, folder: Path, server: str) -> str:
     """What to do with a project; not every board has an emulator, or a name in PlatformIO."""
+    if server == "mlperf":
+        return f"bnnmcu build {folder}, and docs/MLPERF.md"
     if board.emulator.qemu or board.emulator.unicorn:
         return f"bnnmcu verify {folder} --emulate"
     return f"bnnmcu flash {folder}" if board.platformio.board else f"bnnmcu build {folder}"

@@ -57,11 +57,13 @@ def command(
     Example:
       bnnmcu flash s64 --port auto
     """
+    from bnnmcu.backend.project import MLPERF
     from bnnmcu.toolchain.flash import check_possible, flash
 
     loaded = open_project(project)
     check_possible(loaded.board)
     if port is not None:
+        loaded.check_answers()
         _check_port(loaded.board, port)
     _ask(loaded.board, yes)
     with last_line(verbose) as log:
@@ -77,7 +79,9 @@ def command(
         )
         return
     print(f"{loaded.graph.name} is on {loaded.board.title}")
-    if info is None:
+    if loaded.server == MLPERF:
+        note("  next: ask it by the MLPerf Tiny runner, or examples/mlperf_tiny.py")
+    elif info is None:
         note(f"  next: bnnmcu verify {project} --port auto")
     else:
         note(f"it answers as {info.board} with this network\n  next: bnnmcu verify {project}")
