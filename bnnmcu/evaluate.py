@@ -1,4 +1,4 @@
-"""The clean error of an integer network, by the generated C on this machine."""
+"""The clean error of an integer network: by the generated C on this machine, or as stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bnnmcu.graph import Graph
 from bnnmcu.reference import argmax
 from bnnmcu.toolchain.native import NativeTwin
 
-__all__ = ["Evaluation", "draw_seeds", "evaluate"]
+__all__ = ["Evaluation", "draw_seeds", "evaluate", "evaluation_of"]
 
 _CHUNK = 250
 
@@ -74,18 +74,30 @@ def evaluate(
     if not graph.stochastic:
         draws = 1
     twin = NativeTwin(graph)
-    correct = np.empty((len(data), draws), dtype=bool)
-    majority = np.empty(len(data), dtype=bool)
+    predicted = np.empty((len(data), draws), dtype=np.int64)
     for start in range(0, len(data), _CHUNK):
         part = slice(start, start + _CHUNK)
-        images, labels = data.images[part], data.labels[part]
-        predicted = argmax(twin.run(images, draw_seeds(seed, start, len(images), draws)))
-        correct[part] = predicted == labels[:, np.newaxis]
-        votes = (predicted[..., np.newaxis] == np.arange(graph.classes)).sum(axis=1)
-        own = np.take_along_axis(votes, labels[:, np.newaxis], axis=1)
-        majority[part] = ((votes >= own).sum(axis=1) == 1) & (own[:, 0] > 0)
+        images = data.images[part]
+        predicted[part] = argmax(twin.run(images, draw_seeds(seed, start, len(images), draws)))
         if progress:
             progress(len(images))
+    return evaluation_of(graph, data, predicted, seed)
+
+
+def evaluation_of(
+    graph: Graph, data: Dataset, predicted: npt.NDArray[np.int64], seed: int
+) -> Evaluation:
+    """The errors of answers, whoever gave them.
+
+    Args:
+        predicted: labels, shape (images, draws).
+        seed: that the draws came from.
+    """
+    draws = predicted.shape[1]
+    correct = predicted == data.labels[:, np.newaxis]
+    votes = (predicted[..., np.newaxis] == np.arange(graph.classes)).sum(axis=1)
+    own = np.take_along_axis(votes, data.labels[:, np.newaxis], axis=1)
+    majority = ((votes >= own).sum(axis=1) == 1) & (own[:, 0] > 0)
     return Evaluation(
         model=graph.name,
         data=data.name,

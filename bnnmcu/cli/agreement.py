@@ -11,8 +11,15 @@ import click
 from bnnmcu.cli.attack import make_attacks
 from bnnmcu.cli.inputs import images_for, warn_if_seen
 from bnnmcu.cli.models import compile_model
-from bnnmcu.cli.options import json_option, pixel_options, quantization_options, seed_option
-from bnnmcu.cli.output import print_json, print_table, progress_bar
+from bnnmcu.cli.options import (
+    json_option,
+    pixel_options,
+    progress_options,
+    quantization_options,
+    seed_option,
+)
+from bnnmcu.cli.output import print_json, print_table
+from bnnmcu.cli.progress import Display, Lane, show_progress
 from bnnmcu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +68,7 @@ _NOISE = "noise"
 @seed_option
 @quantization_options
 @pixel_options
+@progress_options
 @json_option
 def command(
     model: Path,
@@ -103,14 +111,14 @@ def command(
     warn_if_seen(given.training, images)
     common = {"eot_draws": 10 if graph.stochastic else 1}
     attacks = make_attacks(kinds, epsilons, common, steps=steps, restarts=1, label=None)
-    with progress_bar() as bar:
+    with show_progress() as display:
         result = agreement(
             given.lowering,
             images,
             attacks=attacks,
             draws=draws,
             seed=seed,
-            progress=_progress_of(bar),
+            progress=_progress_of(display),
         )
     if as_json:
         print_json(result.to_dict())
@@ -118,14 +126,15 @@ def command(
         _print(result)
 
 
-def _progress_of(bar: Any) -> Callable[[str, int, int], None]:
-    """A callback that shows each piece of work as a bar of its own."""
-    tasks: dict[str, Any] = {}
+def _progress_of(display: Display) -> Callable[[str, int, int], None]:
+    """A callback that gives each piece of work a lane of its own."""
+    lanes: dict[str, Lane] = {}
 
     def show(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(f"{what:20}", total=total, info="")
-        bar.update(tasks[what], completed=done)
+        if what not in lanes:
+            lanes[what] = display.lane("agreement")
+            lanes[what].begin(what, total)
+        lanes[what].update(done)
 
     return show
 

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bnnmcu.cli.inputs import project_and_images, warn_if_seen
-from bnnmcu.cli.options import json_option, project_argument, seed_option, target_options
-from bnnmcu.cli.output import note, print_json, print_table, progress_bar
+from bnnmcu.cli.options import (
+    board_options_typed,
+    json_option,
+    line_options,
+    progress_options,
+    project_argument,
+    seed_option,
+    target_options,
+)
+from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.cli.progress import link_counters, link_text
+from bnnmcu.errors import UsageError
 
 if TYPE_CHECKING:
-    from bnnmcu.attack.campaign import Progress
     from bnnmcu.attack.config import AttackConfig
     from bnnmcu.attack.metrics import Accuracy, Summary
-    from bnnmcu.attack.oracle import Oracle
-    from bnnmcu.backend.project import Project
 
-__all__ = ["command", "make_attacks", "print_summary", "progress_of"]
+__all__ = ["command", "make_attacks", "print_summary"]
 
 
 @click.command("attack")
 @project_argument
-@click.option("-n", "count", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Images, class by class in turn.",
+)
 @click.option(
     "--attack",
     "kinds",
@@ -85,6 +97,8 @@ __all__ = ["command", "make_attacks", "print_summary", "progress_of"]
 )
 @seed_option
 @target_options
+@line_options
+@progress_options
 @json_option
 def command(
     project: Path,
@@ -110,17 +124,22 @@ def command(
 
     Images are crafted on a differentiable twin of the integer network, with
     the loss averaged over draws, and rounded to pixels; the board judges them
-    with fresh draws. Answers are stored as they come: a run that was stopped
-    goes on when it is started again.
+    with fresh draws. Answers are stored as they come: a run that was stopped,
+    in whatever way, goes on when the same command is started again.
 
     \b
     Example:
       bnnmcu attack s64 --emulate -n 100 --eps 0.3
       bnnmcu attack s64 --port /dev/ttyACM0
     """
+    typed = " and ".join(board_options_typed())
+    if native and typed:
+        raise UsageError(
+            "--native asks no board", where=typed, hint=f"leave out --native, or {typed}"
+        )
     from bnnmcu.attack.config import CampaignConfig
-    from bnnmcu.attack.oracle import DeviceOracle, NativeOracle
-    from bnnmcu.errors import UsageError
+    from bnnmcu.attack.metrics import summarize
+    from bnnmcu.cli.campaigns import run_stored
     from bnnmcu.target import TargetOptions, open_target
 
     loaded, images = project_and_images(project, data, count, labels=True)
@@ -136,19 +155,26 @@ def command(
     )
     config = CampaignConfig(attacks=attacks, draws=draws, seed=seed)
 
-    def run(oracle: Oracle, board: str) -> Summary:
-        return _run(config, loaded, images, oracle, results, board)
-
-    if native:
-        if target["port"] or target["emulate"]:
-            raise UsageError("--native asks no board", hint="leave out --port and --emulate")
-        summary = run(NativeOracle(loaded.graph), "")
-    else:
-        with open_target(loaded, TargetOptions(**target), note) as board:
-            oracle = DeviceOracle(board.device, label="emulated" if board.emulated else "hardware")
-            summary = run(oracle, board.label)
+    with ExitStack() as stack:
+        board = None
+        if not native:
+            board = stack.enter_context(open_target(loaded, TargetOptions(**target), note))
+        summary, _ = run_stored(
+            config,
+            loaded.graph,
+            images,
+            summarize,
+            name="attack",
+            results=results,
+            project=loaded,
+            target=board,
+        )
+        stats = board.device.stats if board else None
+    wrong = link_text(stats)
+    if wrong:
+        note(f"on the line: {wrong}; no answer was lost")
     if as_json:
-        print_json(summary.to_dict())
+        print_json(summary.to_dict() | {"link": link_counters(stats)})
     else:
         print_summary(summary)
 
@@ -174,54 +200,6 @@ def make_attacks(
             else:
                 attacks.append(PgdConfig(epsilon=epsilon, steps=steps, restarts=restarts, **common))
     return tuple(attacks)
-
-
-def _run(
-    config: Any, project: Project, images: Any, oracle: Oracle, results: Path | None, board: str
-) -> Summary:
-    from bnnmcu.attack.campaign import Campaign, campaign_identity
-    from bnnmcu.attack.metrics import summarize
-    from bnnmcu.attack.store import Store
-
-    graph = project.graph
-    identity = campaign_identity(config, graph, images, oracle)
-    path = results or _own_file(project.folder, identity)
-    provenance = {"board": board, "command": sys.argv[1:], "edited_files": list(project.edited)}
-    with Store.open(path, identity, provenance=provenance) as store:
-        if store.resumed:
-            note(f"going on with the run in {path}")
-        campaign = Campaign(config, graph, images, oracle, store)
-        with progress_bar() as bar:
-            campaign.run(progress_of(bar))
-        note(f"all answers are in {path}")
-        return summarize(store)
-
-
-def _own_file(folder: Path, identity: dict[str, Any]) -> Path:
-    """The results file of this very run: starting it again goes on, another has its own."""
-    text = json.dumps(identity, sort_keys=True)
-    name = f"attack-{hashlib.sha256(text.encode()).hexdigest()[:12]}.sqlite"
-    (folder / "results").mkdir(exist_ok=True)
-    return folder / "results" / name
-
-
-def progress_of(bar: Any) -> Callable[[Progress], None]:
-    """A callback that shows each case's crafting and asking as a bar of its own."""
-    tasks: dict[tuple[str, int, str], Any] = {}
-
-    def show(progress: Progress) -> None:
-        key = (progress.attack, progress.levels, progress.stage)
-        if progress.attack == "clean" and progress.stage == "craft":
-            return
-        if key not in tasks:
-            what = {"craft": "crafting", "ask": "asking"}[progress.stage]
-            name = progress.attack
-            if progress.levels:
-                name += f" {progress.levels}/255"
-            tasks[key] = bar.add_task(f"{what:8} {name}", total=progress.total, info="")
-        bar.update(tasks[key], completed=progress.done)
-
-    return show
 
 
 def _share(accuracy: Accuracy) -> str:

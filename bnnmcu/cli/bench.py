@@ -19,7 +19,14 @@ __all__ = ["command"]
 
 @click.command("bench")
 @project_argument
-@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Images, class by class in turn.",
+)
 @click.option(
     "--data", help="As for 'evaluate', or 'noise'; default: digits where the network takes them."
 )

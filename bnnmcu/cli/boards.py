@@ -37,7 +37,14 @@ def command(context: click.Context, as_json: bool) -> None:
 
 @command.command("report")
 @project_argument
-@click.option("-n", "count", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Images, class by class in turn.",
+)
 @click.option(
     "--data", help="As for 'evaluate', or 'noise'; default: digits where the network takes them."
 )

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnnmcu.cli.attack import make_attacks, print_summary, progress_of
-from bnnmcu.cli.options import json_option
-from bnnmcu.cli.output import note, print_json, print_table, progress_bar
+from bnnmcu.cli.attack import make_attacks, print_summary
+from bnnmcu.cli.campaigns import campaign_lanes
+from bnnmcu.cli.options import json_option, progress_options
+from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from bnnmcu.attack.metrics import Summary
@@ -46,6 +48,7 @@ _SEED = 1
     show_default=True,
     help="Which emulator; auto is unicorn if installed, else qemu.",
 )
+@progress_options
 @json_option
 def command(output: Path, emulate: str, as_json: bool) -> None:
     """Export, build, emulate, verify and attack the shipped network S64.
@@ -120,8 +123,12 @@ def _on_the_board(
 
     def session(options: TargetOptions, label: str) -> tuple[Verification, Summary]:
         with open_target(project, options, lambda line: None) as board:
-            with progress_bar() as bar:
-                task = bar.add_task("4. verifying", total=_IMAGES + _SEEDS, info="")
+            note(f"4. verifying over {board.device.name}")
+            with show_progress() as display:
+                lane = display.lane(
+                    label, board=True, unit="steps", link=lambda: board.device.stats
+                )
+                lane.begin("verify", _IMAGES + _SEEDS)
                 verification = verify(
                     project.graph,
                     board.device,
@@ -130,10 +137,10 @@ def _on_the_board(
                     draws=_SEEDS,
                     seed=_SEED,
                     target=label,
-                    progress=lambda n: bar.advance(task, n),
+                    progress=lane.advance,
                 )
             note(f"5. attacking over {board.device.name}")
-            return verification, _attack(project, board.device, digits, output)
+            return verification, _attack(project, board.device, digits, output, label)
 
     if os.name == "posix":
         # A real terminal device, opened by pyserial as a board's port would be.
@@ -150,12 +157,12 @@ def _on_the_board(
     return *results, report
 
 
-def _attack(project: Project, device: Any, digits: Any, output: Path) -> Summary:
+def _attack(project: Project, device: Any, digits: Any, output: Path, label: str) -> Summary:
     from bnnmcu.attack.campaign import Campaign, campaign_identity
     from bnnmcu.attack.config import CampaignConfig
     from bnnmcu.attack.metrics import summarize
     from bnnmcu.attack.oracle import DeviceOracle
-    from bnnmcu.attack.store import Store
+    from bnnmcu.store import Store
 
     attacks = make_attacks(
         ("fgsm", "pgd"), _EPSILONS, {"eot_draws": 10}, steps=40, restarts=1, label=None
@@ -169,8 +176,9 @@ def _attack(project: Project, device: Any, digits: Any, output: Path) -> Summary
     identity = campaign_identity(config, project.graph, digits, oracle)
     with Store.open(results, identity, provenance={"command": ["demo"]}) as store:
         campaign = Campaign(config, project.graph, digits, oracle, store)
-        with progress_bar() as bar:
-            campaign.run(progress_of(bar))
+        with show_progress() as display:
+            lanes = campaign_lanes(display, 1 + len(attacks), label, link=lambda: device.stats)
+            campaign.run(lanes)
         return summarize(store)
 
 

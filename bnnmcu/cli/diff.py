@@ -11,6 +11,7 @@ import click
 from bnnmcu.cli.inputs import images_for, open_project
 from bnnmcu.cli.models import compile_model
 from bnnmcu.cli.options import (
+    board_options_typed,
     json_option,
     pixel_options,
     quantization_options,
@@ -103,6 +104,13 @@ def command(
             "a board runs a project",
             where="--port" if port is not None else "--emulate",
             hint="name the project's folder behind the model",
+        )
+    typed = " and ".join(board_options_typed())
+    if typed and port is None and emulate is None:
+        raise UsageError(
+            "no board is named",
+            where=typed,
+            hint=f"add --emulate or --port URL, or leave out {typed}",
         )
     loaded = open_project(folder) if folder is not None else None
     subject: Any

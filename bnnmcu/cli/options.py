@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from bnnmcu import __version__
+from bnnmcu.cli.output import INTERRUPTED, Mode, emit, show_as
 from bnnmcu.errors import UsageError
 
 __all__ = [
+    "board_options_typed",
     "json_option",
     "kernel_options",
+    "line_options",
     "pixel_options",
+    "progress_options",
     "project_argument",
     "quantization_options",
     "seed_option",
@@ -23,6 +30,11 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+# Those of target_options and line_options: they mean nothing where no board is asked.
+_OF_A_BOARD = frozenset(
+    ("port", "emulate", "baud", "toolchain", "trace", "max_baud", "reconnect", "flaky", "pace")
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -78,6 +90,50 @@ def kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         with_choice = option(with_choice)
     return with_choice
+
+
+def progress_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What is shown while the command works, on standard error."""
+
+    @wraps(command)
+    def with_progress(*args: Any, progress: Mode, quiet: bool, **others: Any) -> Any:
+        if quiet and progress != "auto":
+            raise UsageError(
+                f"--quiet shows no progress, --progress {progress} does",
+                where="--quiet",
+                hint="leave one of them out",
+            )
+        show_as("quiet" if quiet else progress)
+        name = click.get_current_context().info_name
+        emit("start", command=name, version=__version__, arguments=sys.argv[1:])
+        try:
+            result = command(*args, **others)
+        except KeyboardInterrupt:
+            emit("end", exit_code=INTERRUPTED)
+            if progress == "json":
+                raise click.exceptions.Exit(INTERRUPTED) from None
+            raise
+        emit("end", exit_code=0)
+        return result
+
+    for option in (
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            help="Show nothing but the result, warnings and errors.",
+        ),
+        click.option(
+            "--progress",
+            type=click.Choice(["auto", "bar", "plain", "json"]),
+            default="auto",
+            show_default=True,
+            help="How progress is shown on standard error: bars, a line of text every few "
+            "seconds, or JSON lines for scripts; auto is bars on a terminal and else text.",
+        ),
+    ):
+        with_progress = option(with_progress)
+    return with_progress
 
 
 project_argument = click.argument(
@@ -194,6 +250,52 @@ def target_options(command: _F) -> _F:
             metavar="URL",
             help="Serial port, 'auto', serial:NUMBER (the USB serial number), or a socket:// or "
             "rfc2217:// address.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def board_options_typed() -> list[str]:
+    """Which options of a board were typed with the command that runs now, e.g. ``--flaky``."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in _OF_A_BOARD
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+
+
+def line_options(command: _F) -> _F:
+    """How a board is kept in reach, and what its line is made to suffer."""
+    for option in (
+        click.option(
+            "--pace",
+            type=click.IntRange(300, 12_000_000),
+            metavar="BAUD",
+            help="Let bytes take as long as on a line of this rate.",
+        ),
+        click.option(
+            "--flaky",
+            metavar="FLAWS",
+            help="Spoil the line on purpose, e.g. corrupt=1/20000,drop=0.002,seed=7; "
+            "'bnnmcu run --help' lists all.",
+        ),
+        click.option(
+            "--reconnect",
+            type=click.FloatRange(min=0),
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Wait so long for a board that was unplugged or reset; 0 gives up at once.",
+        ),
+        click.option(
+            "--max-baud",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Raise the baud rate of a serial port up to this, as far as its bridge bears; "
+            "0 leaves it as it is. Default: 921600.",
         ),
     ):
         command = option(command)

@@ -38,9 +38,21 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
     show_default=True,
     help="Leave out the images before this one (6000 keeps the bundled digits unseen).",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=15,
+    show_default=True,
+    help="Times that all images are seen.",
+)
 @click.option("--lr", type=float, default=1e-3, show_default=True, help="Adam's, at the start.")
-@click.option("--batch-size", type=click.IntRange(min=2), default=128, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=2),
+    default=128,
+    show_default=True,
+    help="Images of a step.",
+)
 @click.option(
     "--ste",
     type=click.Choice(["identity", "clipped"]),
@@ -48,8 +60,20 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
     show_default=True,
     help="Straight-through estimator.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1234, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1234,
+    show_default=True,
+    help="Decides everything that is random.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of torch; more than one may change the last bits.",
+)
 @click.option(
     "-o",
     "--output",

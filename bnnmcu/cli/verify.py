@@ -8,15 +8,30 @@ from typing import Any
 import click
 
 from bnnmcu.cli.inputs import project_and_images
-from bnnmcu.cli.options import json_option, project_argument, seed_option, target_options
-from bnnmcu.cli.output import note, print_json, print_table, progress_bar
+from bnnmcu.cli.options import (
+    json_option,
+    line_options,
+    progress_options,
+    project_argument,
+    seed_option,
+    target_options,
+)
+from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.cli.progress import link_counters, link_text, show_progress
 
 __all__ = ["command"]
 
 
 @click.command("verify")
 @project_argument
-@click.option("-n", "count", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Images, class by class in turn.",
+)
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
@@ -36,6 +51,8 @@ __all__ = ["command"]
 )
 @seed_option
 @target_options
+@line_options
+@progress_options
 @json_option
 def command(
     project: Path,
@@ -64,9 +81,17 @@ def command(
     drawn = draws if loaded.graph.stochastic else 0
     with (
         open_target(loaded, TargetOptions(**target), note) as board,
-        progress_bar() as bar,
+        show_progress() as display,
     ):
-        task = bar.add_task("verifying", total=len(images) + drawn, info="")
+        asked = seeds if loaded.graph.stochastic else 1
+        lane = display.lane(
+            board.label,
+            board=True,
+            unit="steps" if drawn else "images",
+            link=lambda: board.device.stats,
+            expected=board.line_rate(asked),
+        )
+        lane.begin("verify", len(images) + drawn)
         result = verify(
             loaded.graph,
             board.device,
@@ -75,10 +100,11 @@ def command(
             draws=draws,
             seed=seed,
             target=board.label,
-            progress=lambda n: bar.advance(task, n),
+            progress=lane.advance,
         )
+        stats = board.device.stats
     if as_json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | {"link": link_counters(stats)})
     else:
         rows = [["logits", f"{result.logits:,}", f"{result.differing_logits:,}"]]
         if result.draws:
@@ -95,6 +121,8 @@ def command(
             if result.flash_crc is None
             else f"; its flash matches its checksum, {result.flash_crc:08x}"
         )
+        wrong = link_text(stats)
+        facts += f"; on the line: {wrong}" if wrong else ""
         print_table(
             f"{result.model} on {result.target} against the reference",
             ["", "compared", "different"],

@@ -64,12 +64,12 @@ def test_tables(cli, model: Path, data: Path) -> None:
     pytest.importorskip("torch", reason="crafting needs torch")
     done = cli(
         "agreement", model, "--data", data, "-n", "10", "--attack", "fgsm", "--eps", "0.1",
-        "--eps", "0.2",
+        "--eps", "0.2", "--progress", "json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for word in ("same label", "largest change", "clean", "fgsm 25/255", "fgsm 51/255", "stem"):
         assert word in done.stdout
-    assert "crafting fgsm 51/255" in done.stderr
+    assert '"case": "crafting fgsm 51/255"' in done.stderr
 
 
 def test_noise_has_no_labels(cli, model: Path) -> None:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
-from needs import need_digits, need_emulator
+from needs import need_digits
 
+from bnnmcu.cli import main
+from bnnmcu.errors import ModelFileError, UsageError
 from bnnmcu.modelfile import write_model
+from bnnmcu.target import TargetOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "examples" / "models"
-COMMANDS = (
-    *("train", "evaluate", "inspect", "agreement", "export", "build", "run", "verify", "diff"),
-    *("bench", "attack", "boards", "doctor", "demo"),
-)
+COMMANDS = tuple(main._COMMANDS)
 
 
 def test_help_lists_every_command(cli) -> None:
@@ -38,6 +37,20 @@ def test_every_command_has_an_example(cli, command: str) -> None:
     shown = cli(command, "--help").stdout
     example = shown.split("Example:")[1]
     assert f"bnnmcu {command}" in example
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_does(command: str) -> None:
+    context = click.Context(main.cli)
+    todo = [main.cli.get_command(context, command)]
+    while todo:
+        found = todo.pop()
+        assert found is not None
+        assert found.help, found.name
+        for option in found.params:
+            if isinstance(option, click.Option):
+                assert option.help, (found.name, option.opts)
+        todo += getattr(found, "commands", {}).values()
 
 
 @pytest.mark.parametrize(
@@ -169,6 +182,40 @@ def test_bad_usage_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+_BOARD_OPTIONS = {
+    "baud": ("--baud", "9600"),
+    "toolchain": ("--toolchain", "zig"),
+    "trace": ("--trace", "log"),
+    "max_baud": ("--max-baud", "0"),
+    # The default, but typed.
+    "reconnect": ("--reconnect", "60"),
+    "flaky": ("--flaky", "drop=0.1"),
+    "pace": ("--pace", "9600"),
+}
+_WHICH_BOARD = {"port": ("--port", "auto"), "emulate": ("--emulate", "qemu")}
+
+
+@pytest.mark.parametrize("name", [*_BOARD_OPTIONS, *_WHICH_BOARD])
+def test_options_of_a_board_are_not_ignored_without_one(tmp_path: Path, name: str) -> None:
+    reachable = {field.name for field in fields(TargetOptions)} - {"count", "profile"}
+    assert {*_BOARD_OPTIONS, *_WHICH_BOARD} == reachable
+    typed = _BOARD_OPTIONS.get(name) or _WHICH_BOARD[name]
+    refused = [("attack", ".", "--native"), ("evaluate", str(tmp_path / "model.pt"))]
+    if name in _BOARD_OPTIONS:
+        refused.append(("evaluate", "."))
+    for command in refused:
+        with pytest.raises(UsageError) as caught:
+            main.cli.main([*command, *typed], standalone_mode=False)
+        assert typed[0] in str(caught.value).split("next:")[0]
+        assert f"leave out {'--native, or ' * ('attack' in command)}{typed[0]}" in str(caught.value)
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["attack", "--native"]])
+def test_defaults_of_a_board_are_no_mistake(tmp_path: Path, command: list[str]) -> None:
+    with pytest.raises(ModelFileError):  # so it went on to read the project
+        main.cli.main([*command, str(tmp_path)], standalone_mode=False)
+
+
 def test_errors_are_json_too(cli, tmp_path: Path) -> None:
     done = cli("export", "gone.pt", "--board", "nucleo_f446", "--json", cwd=tmp_path)
     shown = json.loads(done.stdout)
@@ -276,127 +323,3 @@ def test_boards_and_doctor_speak_json(cli) -> None:
     assert "never run on this board" in by_name["nucleo_f446re"]["evidence"]
     found = json.loads(cli("doctor", "--json").stdout)
     assert {tool["name"] for tool in found["tools"]} >= {"unicorn", "ziglang", "platformio"}
-
-
-# --- boards on ports ---------------------------------------------------------------------------
-
-
-def test_a_board_is_needed(shipped: Callable[[str], Path], cli) -> None:
-    need_digits()
-    done = cli("verify", shipped("b64"))
-    assert done.returncode == 2
-    assert "--port" in done.stderr
-    both = cli("verify", shipped("b64"), "--port", "/dev/null", "--emulate")
-    assert both.returncode == 2
-
-
-@pytest.mark.parametrize("port", ["/dev/ttyNOWHERE", "socket://127.0.0.1:1"])
-def test_a_missing_port_is_named(shipped: Callable[[str], Path], cli, port: str) -> None:
-    need_digits()
-    done = cli("verify", shipped("b64"), "--port", port)
-    assert done.returncode == 10, done.stderr
-    assert port in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.fixture
-def served(
-    shipped: Callable[[str], Path], cli
-) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], str]]]:
-    """Serves a project with ``bnnmcu run`` and gives the process and its port."""
-    started: list[subprocess.Popen[str]] = []
-
-    def serve(name: str) -> tuple[subprocess.Popen[str], str]:
-        need_emulator("unicorn")
-        process = subprocess.Popen(
-            cli.command("run", shipped(name), "--emulate", "unicorn"),
-            env=cli.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        started.append(process)
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        assert port.startswith("/dev/")
-        return process, port
-
-    yield serve
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
-def test_a_served_port_is_a_port(
-    shipped: Callable[[str], Path], cli, served, tmp_path: Path
-) -> None:
-    need_digits()
-    _, port = served("b64")
-    trace = tmp_path / "trace.txt"
-    # Twice: the port must outlive a client.
-    for _ in range(2):
-        done = cli("verify", shipped("b64"), "--port", port, "-n", "10", "--json", "--trace", trace)
-        assert done.returncode == 0, done.stderr
-        shown = json.loads(done.stdout)
-        assert shown["exact"] is True
-        assert shown["logits"] == 100
-        assert "(emulated)" in shown["target"]  # nothing emulated is ever called hardware
-    assert "HELLO" in trace.read_text()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
-def test_another_model_on_the_board_is_noticed(shipped: Callable[[str], Path], cli, served) -> None:
-    need_digits()
-    _, port = served("b64")
-    done = cli("verify", shipped("s64"), "--port", port)
-    assert done.returncode == 11
-    assert "B64" in done.stderr
-    assert "flash" in done.stderr
-
-
-@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
-def test_a_busy_port_is_named(shipped: Callable[[str], Path], cli, served) -> None:
-    import serial
-
-    need_digits()
-    _, port = served("b64")
-    with serial.Serial(port, exclusive=True):
-        done = cli("verify", shipped("b64"), "--port", port)
-    assert done.returncode == 10
-    assert port in done.stderr
-    assert "in use" in done.stderr or "busy" in done.stderr
-
-
-@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
-def test_a_board_that_vanishes_is_named(shipped: Callable[[str], Path], cli, served) -> None:
-    need_digits()
-    process, port = served("b64")
-    threading.Timer(3.0, process.kill).start()
-    started = time.monotonic()
-    done = cli("verify", shipped("b64"), "--port", port, "-n", "5000")
-    assert done.returncode == 10, done.stderr
-    assert port in done.stderr
-    assert "Traceback" not in done.stderr
-    assert time.monotonic() - started < 120
-
-
-def test_a_port_that_talks_nonsense_is_named(shipped: Callable[[str], Path], cli) -> None:
-    need_digits()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def babble() -> None:
-            connection, _ = server.accept()
-            with connection:
-                try:
-                    while True:
-                        connection.sendall(b"login: \r\n" * 20)
-                        time.sleep(0.05)
-                except OSError:
-                    return
-
-        threading.Thread(target=babble, daemon=True).start()
-        port = f"socket://127.0.0.1:{server.getsockname()[1]}"
-        done = cli("verify", shipped("b64"), "--port", port)
-    assert done.returncode == 10
-    assert "not the bnnmcu firmware" in done.stderr
