@@ -35,11 +35,11 @@ from bnnmcu.attack.config import (
 )
 from bnnmcu.attack.metrics import Summary, summarize
 from bnnmcu.attack.oracle import NativeOracle, Oracle
-from bnnmcu.attack.store import Store
 from bnnmcu.compiler import to_graph
 from bnnmcu.data import Dataset, load_dataset
 from bnnmcu.graph import Graph
 from bnnmcu.modelfile import read_model
+from bnnmcu.store import Store
 
 COLUMNS = "attack  estimator  loss    T   eps    accuracy  clean    seconds  made by"
 ESTIMATORS = get_args(EstimatorChoice)
