@@ -18,6 +18,7 @@ from bnnmcu.link.frame import Frame, encode_frame
 from bnnmcu.link.ports import list_ports, resolve_port
 from bnnmcu.link.protocol import InferRequest, MessageType
 from bnnmcu.link.reconnect import port_opener
+from bnnmcu.link.timing import Timing
 from bnnmcu.link.trace import TraceFile
 from bnnmcu.link.transport import Transport, open_port
 from bnnmcu.toolchain.compiler import BuildResult, build_firmware
@@ -33,6 +34,9 @@ __all__ = ["Target", "TargetOptions", "build_for_emulation", "open_target"]
 _BITS_A_BYTE = 10
 # An emulator that ends so often in one run is broken.
 _MOST_RESTARTS = 100
+#: Seconds that a request waits at least where the board counts: a retry that was not needed, as
+#: of a busy host, would be received during the count.
+_COUNTING = 2.0
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ def open_target(
         device = stack.enter_context(
             Device(
                 transport,
+                timing=Timing(floor=_COUNTING) if options.count or options.profile else None,
                 expect_model=project.sha256,
                 trace=trace,
                 reopen=line.open if way.returns and options.reconnect else None,

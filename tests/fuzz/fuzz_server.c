@@ -231,6 +231,8 @@ static void after_fault(void)
     } else {
         FUZZ_CHECK(answer_count == 0, "a firmware without power that sends");
     }
+    /* A reset takes the UART back, too. */
+    bnn_port_set_baud(0);
     bnn_server_init();
 }
 
