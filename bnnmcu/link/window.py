@@ -73,6 +73,7 @@ class _Pending:
     first_sent: float = 0.0
     since: float = 0.0  # when the device could start on it, as far as the host knows
     waiting_since: float = 0.0  # the same, in seconds of listening
+    late_start: bool = False  # the device may have started on it long before that
     answered: float = 0.0
     answered_after: float = 0.0  # the same, in seconds of listening
 
@@ -168,11 +169,13 @@ class RequestWindow:
         if self._pending:
             # The next one is computed only from now on.
             following = self._pending[0]
+            # If the answer before it was read late, it may be there by now, too.
+            following.late_start = head.answered > following.since and not _prompt(head)
             following.since = max(following.since, head.answered)
             following.waiting_since = max(following.waiting_since, head.answered_after)
         if head.reply.type == MessageType.ERROR:
             raise refused(self._transport.name, head.type, ErrorReport.unpack(head.reply.payload))
-        if head.attempts == 1:
+        if head.attempts == 1 and not head.late_start:
             self._observe(head)
         return Reply(head.reply, max(0.0, head.answered - head.first_sent), head.attempts)
 
@@ -262,10 +265,7 @@ class RequestWindow:
     def _observe(self, item: _Pending) -> None:
         listened = item.answered_after - item.waiting_since
         seconds = max(listened, item.answered - item.since)
-        # Where the host was away for most of it (or the clock jumped), the answer may
-        # have been there long before.
-        exact = 2 * listened >= seconds
-        self._estimate(item.type).observe(item.draws, seconds, exact=exact)
+        self._estimate(item.type).observe(item.draws, seconds, exact=_prompt(item))
 
     def _new(self, kind: MessageType, payload: bytes, draws: int) -> _Pending:
         self._sequence = (self._sequence + 1) & 0xFFFF
@@ -389,3 +389,13 @@ class RequestWindow:
         if item.repairs < self._timing.repairs:
             item.repairs += 1
             self._transmit(item)
+
+
+def _prompt(item: _Pending) -> bool:
+    """Whether an answer was read as soon as it came.
+
+    Where the host was away for most of the time (or the clock jumped), it may
+    have been there long before.
+    """
+    listened = item.answered_after - item.waiting_since
+    return listened > 0 and 2 * listened >= item.answered - item.since

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from link_rig import INFO
 from model_board import IMAGES, Clock, ModelBoard, ModelLine, check, line, logits, sent, virtual
 
 from bnnmcu.errors import LinkTimeoutError
@@ -214,3 +216,18 @@ def test_a_flood_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LinkTimeoutError, match="no valid answer"):
         Device(Flood(ModelBoard(clock)), timing=virtual(clock))
     assert 10 < clock.now - start < 40
+
+
+def test_answers_that_were_read_together_show_no_fast_device() -> None:
+    """While a write blocks, the answers to two requests may come."""
+
+    class Blocking(ModelLine):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            self.clock.now = max(self.clock.now, self._up_free)
+
+    port = Blocking(ModelBoard(Clock(), replace(INFO, window=3), seconds=0.005), pace=115200)
+    device = Device(port, timing=virtual(port.clock))
+    check(device)
+    check(device)
+    assert (device.stats.retries, device.stats.timeouts) == (0, 0)

@@ -66,7 +66,7 @@ def test_all_figures_are_measured(
     need_emulator("unicorn")
     need_emulator("qemu")
     pytest.importorskip("torch", reason="torch reads the shipped .pt files")
-    for name, value in {"PACED": 4, "UNICORN": 4, "QEMU": 4, "REPEATS": 1}.items():
+    for name, value in {"PACED": 8, "UNICORN": 8, "QEMU": 8, "REPEATS": 1}.items():
         monkeypatch.setattr(rates, name, value)
     found: dict[str, Any] = rates.measure(lambda _: None)
     rates.judge(found)
