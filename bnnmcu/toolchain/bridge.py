@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
@@ -31,7 +32,7 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-class Bridge:
+class Bridge(ABC):
     """Serves a transport until closed; a context manager.
 
     Each direction has a thread of its own, so that a side that does not read
@@ -105,14 +106,14 @@ class Bridge:
         finally:
             self._ended.set()
 
+    @abstractmethod
     def _to_device(self) -> None:
         """Hand on what clients say; returns within about :data:`POLL` seconds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _to_client(self) -> None:
         """Hand on what the board says; returns within about :data:`POLL` seconds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _release(self) -> None:
         """Give back what was opened; the threads have ended."""
-        raise NotImplementedError
