@@ -10,6 +10,8 @@
  *     brings it back;
  *   - whatever came before, HELLO is answered.
  *
+ * In field mode (-DBNN_FIELD) fuzz_field.c says what is answered instead.
+ *
  * The length of an input chooses the port's state: see start().
  */
 #include "bnn_health.h"
@@ -17,6 +19,9 @@
 #include "bnn_protocol.h"
 #include "bnn_server.h"
 #include "fuzz_check.h"
+#ifdef BNN_FIELD
+#include "fuzz_field.h"
+#endif
 #include "fuzz_port.h"
 #include "fuzz_wire.h"
 
@@ -197,6 +202,11 @@ static void check_answer(const wire_frame_t *request, const wire_frame_t *answer
     if (request->version != BNN_FRAME_VERSION) {
         return;
     }
+#ifdef BNN_FIELD
+    if (field_check(request, answer)) {
+        return;
+    }
+#endif
     if (request->type == BNN_TYPE_HELLO && request->length == 0) {
         check_hello(answer);
     } else if (request->type == BNN_TYPE_INFER) {
@@ -301,6 +311,9 @@ static void start(const uint8_t *data, size_t size)
                size < sizeof bnn_port_kept ? size : sizeof bnn_port_kept);
     }
     FUZZ_CHECK(bnn_init(&twin, &bnn_model, twin_arena, BNN_MODEL_ARENA_WORDS) == BNN_OK, "init");
+#ifdef BNN_FIELD
+    field_start(kind, corrupt, &twin);
+#endif
     bnn_server_init();
 }
 

@@ -22,10 +22,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
+from harnesses import HARNESSES, Harness, compile_harness, compile_network  # noqa: E402
 from model import write_model  # noqa: E402
 from seeds import write_seeds  # noqa: E402
-
-from build import HARNESSES, Harness, compile_harness, compile_network  # noqa: E402
 
 #: Seconds for one input; a server that loops is a finding.
 _TIMEOUT = 25

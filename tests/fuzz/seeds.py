@@ -18,6 +18,11 @@ def _infer(sequence: int, *seeds: int) -> bytes:
     return encode_frame(Frame(MessageType.INFER, sequence, payload))
 
 
+def _drawn(sequence: int, draws: int) -> bytes:
+    """An INFER as in field mode: without seeds."""
+    return encode_frame(Frame(MessageType.INFER, sequence, bytes([0, draws]) + _IMAGE))
+
+
 def _sample(layer: int, first: int, count: int) -> bytes:
     payload = struct.pack("<BQIH", layer, 9, first, count)
     return encode_frame(Frame(MessageType.SAMPLE, 77, payload))
@@ -35,6 +40,14 @@ def _wires() -> dict[str, bytes]:
         "every": every + _plain(0x82) + _plain(0xFF),
         "infer": _infer(1, 0) + _infer(1, 0) + _infer(2, *range(20)) + _plain(3, 3) * 2,
         "refused": _infer(1) + _infer(2, *range(21)) + _plain(2, 3, b"\1\1" + _IMAGE),
+        "field": _drawn(1, 3)
+        + hello
+        + _drawn(1, 3)
+        + _sample(1, 0, 1)
+        + _drawn(2, 20) * 2
+        + b"".join(_drawn(number, 17) for number in range(9, 40))
+        + _drawn(1, 3)
+        + _drawn(3, 0),
         # The seeds on which the fake model refuses, crashes, vanishes and waits.
         "trouble": _infer(1, 0xE0) + _infer(2, 0xFA) + _plain(6, 3) * 2 + _infer(4, 0xDE, 0x3A),
         "sample": _sample(1, 0, 1) + _sample(1, 3, 20) + _sample(1, 0, 9999) + _sample(9, 0, 1),
@@ -66,7 +79,7 @@ def _inputs() -> dict[str, dict[str, bytes]]:
         "server": {
             f"{name}{more}": wire + bytes(more)
             for name, wire in wires.items()
-            for more in ((0,) if name != "infer" else range(16))
+            for more in (range(16) if name in ("infer", "field") else (0,))
         },
         "mlperf": {name: text.encode("latin-1") for name, text in _COMMANDS.items()},
     }

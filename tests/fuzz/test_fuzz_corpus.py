@@ -13,10 +13,9 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+from harnesses import APP, HARNESSES, Harness, compile_harness, compile_network  # noqa: E402
 from model import write_model  # noqa: E402
 from seeds import write_seeds  # noqa: E402
-
-from build import APP, HARNESSES, Harness, compile_harness, compile_network  # noqa: E402
 
 _BY_NAME = {harness.name: harness for harness in HARNESSES}
 Build = Callable[..., Path]
@@ -52,12 +51,17 @@ def _replay(program: Path, inputs: list[Path]) -> subprocess.CompletedProcess[st
     )
 
 
+def _inputs(harness: Harness, program: Path) -> list[Path]:
+    """The corpus, and the seeds beside a program."""
+    folders = (HERE / "corpus", program.parent / "seeds")
+    return [path for folder in folders for path in sorted((folder / harness.corpus).iterdir())]
+
+
 @pytest.mark.parametrize("name", _BY_NAME)
 def test_no_input_of_the_corpus_breaks_anything(build: Build, name: str) -> None:
     harness = _BY_NAME[name]
     program = build(harness)
-    inputs = sorted((HERE / "corpus" / harness.corpus).iterdir())
-    inputs += sorted((program.parent / "seeds" / harness.corpus).iterdir())
+    inputs = _inputs(harness, program)
     assert len(inputs) > 20
     done = _replay(program, inputs)
     assert done.returncode == 0, done.stdout.splitlines()[-1:] + done.stderr.splitlines()[:20]
@@ -65,12 +69,16 @@ def test_no_input_of_the_corpus_breaks_anything(build: Build, name: str) -> None
     assert len(done.stdout.splitlines()) == len(inputs)
 
 
-#: Defects that somebody might bring in, each found by the corpus alone: a source, a line of it,
+#: Defects that somebody might bring in, each found by corpus and seeds: a source, a line of it,
 #: and what stands there instead.
 DEFECTS = {
     "frame": [
         ("bnn_frame.c", "decoder->size >= decoder->capacity", "decoder->size > decoder->capacity"),
         ("bnn_frame.c", "frame->crc != bnn_crc32", "0 && frame->crc != bnn_crc32"),
+    ],
+    "server_field": [
+        ("bnn_field.c", "state.next += count;", ";"),
+        ("bnn_server_field.c", "if (state.size != 0 &&", "if (0 &&"),
     ],
     "mlperf_fake": [
         ("bnn_mlperf.c", "next_seed++;", ";"),
@@ -90,5 +98,5 @@ def test_a_defect_is_noticed(build: Build, tmp_path: Path, name: str, defect: in
     assert text.count(line) == 1
     spoiled = tmp_path / source
     spoiled.write_text(text.replace(line, instead))
-    inputs = sorted((HERE / "corpus" / harness.corpus).iterdir())
-    assert _replay(build(harness, spoiled), inputs).returncode != 0
+    program = build(harness, spoiled)
+    assert _replay(program, _inputs(harness, program)).returncode != 0

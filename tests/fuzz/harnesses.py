@@ -21,6 +21,8 @@ FLAGS = ("-std=c99", "-g", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 SANITIZE = "address,undefined"
 #: Of the app: what is no part of any firmware's server, or belongs to another server.
 _OTHERS = {"bnn_native.c"}
+#: What field mode has more, and what it has another one of.
+_FIELD, _NOT_FIELD = {"bnn_field.c", "bnn_server_field.c", "bnn_siphash.c"}, "bnn_server_infer.c"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Harness:
         dictionary: words for the fuzzer.
         fake: with the model of tests/c/fake, which can crash; else a compiled one.
         longest: bytes of an input.
+        field: in field mode.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Harness:
     dictionary: str
     fake: bool
     longest: int
+    field: bool = False
 
     @property
     def lane(self) -> str:
@@ -51,6 +55,7 @@ HARNESSES = (
     Harness("frame", "frame", "wire.dict", fake=True, longest=2048),
     Harness("server", "server", "wire.dict", fake=False, longest=2048),
     Harness("server_fake", "server", "wire.dict", fake=True, longest=2048),
+    Harness("server_field", "server", "wire.dict", fake=False, longest=512, field=True),
     Harness("mlperf", "mlperf", "mlperf.dict", fake=False, longest=512),
     Harness("mlperf_fake", "mlperf", "mlperf.dict", fake=True, longest=512),
 )
@@ -61,7 +66,8 @@ def _sources(harness: Harness) -> list[Path]:
 
     The app's files are taken as they are found, so that a new one is fuzzed too.
     """
-    app = {path.name: path for path in APP.glob("bnn_*.c") if path.name not in _OTHERS}
+    others = _OTHERS | ({_NOT_FIELD} if harness.field else _FIELD)
+    app = {path.name: path for path in APP.glob("bnn_*.c") if path.name not in others}
     if harness.corpus == "frame":
         return [HERE / "fuzz_frame.c", HERE / "fuzz_wire.c", app["bnn_frame.c"]]
     mlperf = harness.corpus == "mlperf"
@@ -70,6 +76,7 @@ def _sources(harness: Harness) -> list[Path]:
     own = ["fuzz_mlperf.c", "fuzz_port.c"]
     if not mlperf:
         own = ["fuzz_server.c", "fuzz_port.c", "fuzz_wire.c"]
+        own += ["fuzz_field.c"] if harness.field else []
     return [HERE / name for name in own] + [app[name] for name in sorted(mine)] + network
 
 
@@ -77,6 +84,8 @@ def _options(harness: Harness, model: Path) -> list[str]:
     folders = [HERE, APP, PORT, model / "scale", FAKE if harness.fake else model]
     options = [f"-I{folder}" for folder in folders]
     options += [f"-DFUZZ_MODEL_IS_FAKE={int(harness.fake)}", "-DBNN_MLPERF_MOST=8u"]
+    if harness.field:
+        options += ["-DBNN_FIELD", "-DBNN_FIELD_BLOCK=32u"]
     if harness.corpus == "frame":
         # The first byte of an input is the size of the decoder's buffer.
         options.append("-DFUZZ_WIRE_STARTS=1u")
