@@ -13,6 +13,7 @@ from bnnmcu.backend.project import Project
 from bnnmcu.errors import DeviceMismatchError, ToolchainError, UsageError
 from bnnmcu.link.baud import BaudPlan
 from bnnmcu.link.device import Device
+from bnnmcu.link.field import FieldInferRequest
 from bnnmcu.link.flaky import FlakyTransport, Flaws, parse_flaws
 from bnnmcu.link.frame import Frame, encode_frame
 from bnnmcu.link.ports import list_ports, resolve_port
@@ -114,10 +115,14 @@ class Target:
         pixels = bytes(math.prod(info.input_shape))
         left, total = draws, 0
         while left > 0:
-            seeds = (0,) * min(left, info.max_seeds)
-            frame = Frame(MessageType.INFER, 0, InferRequest(pixels, seeds).pack())
-            total += len(encode_frame(frame))
-            left -= len(seeds)
+            size = min(left, info.max_seeds)
+            request = (
+                FieldInferRequest(pixels, size).pack()
+                if info.field
+                else InferRequest(pixels, (0,) * size).pack()
+            )
+            total += len(encode_frame(Frame(MessageType.INFER, 0, request)))
+            left -= size
         return self.pace / _BITS_A_BYTE / total
 
 
@@ -182,6 +187,14 @@ def open_target(
             raise DeviceMismatchError(
                 f"the firmware says that it is on {device.info.board!r}; the project is for "
                 f"{project.board.name!r}",
+                where=transport.name,
+                hint="name the project that was flashed, or flash this one",
+            )
+        if device.info.field != project.board.field_mode:
+            modes = {True: "field mode", False: "evaluation mode"}
+            raise DeviceMismatchError(
+                f"the firmware is in {modes[device.info.field]}; the project is for "
+                f"{modes[project.board.field_mode]}",
                 where=transport.name,
                 hint="name the project that was flashed, or flash this one",
             )
@@ -270,6 +283,7 @@ class _Emulator:
         self._kind = choose_emulator(options.emulate, project.board)
         self.build = build_for_emulation(project, options.toolchain, log)
         self._board = project.board
+        self._storage = project.emulated_flash if project.board.field_mode else None
         self._options = options
         self._log = log
         self._starts = 0
@@ -294,6 +308,7 @@ class _Emulator:
             self._board,
             count=self._options.count,
             profile=self._log if self._options.profile else None,
+            storage=self._storage,
         )
         if self._starts == 1:
             self._log(f"emulating on {transport.name}")

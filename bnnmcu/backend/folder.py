@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -51,7 +51,14 @@ class Product:
     title: str
     command: str
 
-    def write(self, folder: Path, files: Mapping[str, bytes], *, force: bool) -> None:
+    def write(
+        self,
+        folder: Path,
+        files: Mapping[str, bytes],
+        *,
+        force: bool,
+        secret: Collection[str] = (),
+    ) -> None:
         """Put a product in a folder, or bring the one that is there up to date.
 
         All files are complete before the first one is put in its place, and the
@@ -62,6 +69,7 @@ class Product:
         Args:
             files: by relative path, the manifest included and last.
             force: replace generated files even if they were edited.
+            secret: of the files, those that nobody but their owner may read.
 
         Raises:
             UsageError: the folder is something else, or generated files were edited.
@@ -76,6 +84,8 @@ class Product:
                 for path, data in files.items():
                     staged = Path(name) / path
                     staged.parent.mkdir(parents=True, exist_ok=True)
+                    # Before anything is in it.
+                    staged.touch(mode=0o600 if path in secret else 0o666)
                     staged.write_bytes(data)
                 for path in files:
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,9 @@ STACK_BYTES = 2048
 _UNMEASURED_BYTES = 8192
 #: For a watchdog's driver and its feeding, whose code is in no table: bytes of code and of RAM.
 _WATCHDOG_BYTES, _WATCHDOG_RAM = 512, 8
+#: The same for field mode: its server less the one it stands for, hash, records and driver; of RAM
+#: what is not the kept answer.
+_FIELD_BYTES, _FIELD_RAM = 1792, 48
 #: The core whose code is taken for one that was not measured, and how much more may be
 #: needed: a share of code for another instruction set, and bytes of RAM.
 _STAND_IN, _CODE_ALLOWANCE, _RAM_ALLOWANCE = "cortex-m4f", 0.5, 128
@@ -208,17 +211,20 @@ def _predict(plan: Plan, board: Board, sizes: Measured) -> Memory:
     unmeasured = tuple(sorted({s.kernel for s in plan.steps if s.kernel not in sizes.steps}))
     buffers = sum(variables[f".bss.{name}"] for name in ("request_words", "reply_words", "rx_ring"))
     arena = variables[".bss.arena"]
+    # The kept answer, and both answers' longer head.
+    answer = _FIELD_RAM + _words(_reply_max(plan)) if board.field_mode else 0
     return Memory(
         tables=plan.flash_bytes,
         code=image.flash
         - plan.flash_bytes
         + _UNMEASURED_BYTES * len(unmeasured)
-        + (_WATCHDOG_BYTES if board.watchdog else 0),
+        + (_WATCHDOG_BYTES if board.watchdog else 0)
+        + (_FIELD_BYTES if board.field_mode else 0),
         arena=arena,
         buffers=buffers,
-        variables=image.ram - buffers - arena + (_WATCHDOG_RAM if board.watchdog else 0),
+        variables=image.ram - buffers - arena + (_WATCHDOG_RAM if board.watchdog else 0) + answer,
         stack=STACK_BYTES,
-        board_flash=board.flash.size,
+        board_flash=board.usable_flash,
         board_ram=board.usable_ram,
         toolchain=sizes.toolchain,
         compiler=sizes.version,
@@ -277,7 +283,7 @@ def _advice(plan: Plan, wanted: Board, boards: Sequence[Board]) -> str:
             board.name
             for board in (wanted, *boards)
             if any(
-                memory.flash - saved <= board.flash.size and memory.ram <= board.usable_ram
+                memory.flash - saved <= board.usable_flash and memory.ram <= board.usable_ram
                 for memory in predict(plan, board)
             )
         ]

@@ -31,13 +31,16 @@ from bnnmcu.backend.mlperf import mlperf_header
 from bnnmcu.backend.plan import DEFAULT_CHOICE, KernelChoice, Plan, make_plan
 from bnnmcu.boards import Board, load_board, ring_bytes
 from bnnmcu.errors import DoesNotFitError, ModelFileError, UsageError
+from bnnmcu.field import DeviceKey
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, load_graph, save_graph_bytes
 
 __all__ = [
+    "KEY_FILE",
     "MLPERF",
     "SERVERS",
     "Project",
+    "check_field",
     "fixed_files",
     "load_project",
     "project_files",
@@ -61,6 +64,12 @@ _APP = (
     "bnn_server_infer.c",
     "main.c",
 )
+
+#: What field mode has more, and the file that another one stands for (docs/FIELD.md).
+_FIELD_APP = ("bnn_field.h", "bnn_field.c", "bnn_siphash.h", "bnn_siphash.c", "bnn_server_field.c")
+_NOT_FIELD_APP = "bnn_server_infer.c"
+#: Where a project in field mode has its key.
+KEY_FILE = "src/bnn_field_key.c"
 
 #: What a firmware can speak on its serial line: bnnmcu's protocol, or the MLPerf Tiny runner's.
 SERVER, MLPERF = "bnnmcu", "mlperf"
@@ -111,9 +120,10 @@ class Project:
     def predicted(self, toolchain: str) -> dict[str, Any] | None:
         """``compiler``, ``flash`` and ``ram`` as the export predicted them; None if it did not.
 
-        PlatformIO compiles with gcc.  The code of the MLPerf server was not measured.
+        PlatformIO compiles with gcc.  The code of the MLPerf server and of field mode was not
+        measured.
         """
-        if self.server == MLPERF:
+        if self.server == MLPERF or self.board.field_mode:
             return None
         memory = self.manifest.get("memory")
         known = memory.get("toolchains") if isinstance(memory, dict) else None
@@ -142,6 +152,11 @@ class Project:
             )
         return str(name)
 
+    @property
+    def emulated_flash(self) -> Path:
+        """Where an emulated board in field mode keeps what a loss of power must not take."""
+        return self.folder / "emulated-flash.bin"
+
     def check_answers(self) -> None:
         """Say what to do where a board with this firmware could not be understood.
 
@@ -154,6 +169,23 @@ class Project:
                 where=str(self.folder),
                 hint="use that runner or examples/mlperf_tiny.py (docs/MLPERF.md), or export "
                 "again without --server mlperf",
+            )
+
+    def check_evaluation(self, what: str) -> None:
+        """Say what to do where a board in field mode could not answer.
+
+        Args:
+            what: needs seeds of its own choice, drawn weights or counts of layers; a command.
+
+        Raises:
+            UsageError: this project's firmware is in field mode.
+        """
+        if self.board.field_mode:
+            raise UsageError(
+                f"{what} chooses seeds and reads weights or counts of layers back, and this "
+                "project's firmware is in field mode",
+                where=str(self.folder),
+                hint="export the network again without --field, and flash that firmware",
             )
 
     @property
@@ -193,7 +225,9 @@ def _in_folder(name: str) -> str:
 
 def fixed_files(board: Board, server: str = SERVER) -> dict[str, bytes]:
     """The files of a project that do not depend on its network: runtime, server, port."""
-    app = _MLPERF_APP if server == MLPERF else _APP
+    app: tuple[str, ...] = _MLPERF_APP if server == MLPERF else _APP
+    if board.field_mode:
+        app = (*(name for name in _APP if name != _NOT_FIELD_APP), *_FIELD_APP)
     rooms = (("app", app), ("port", (*board.port_headers, *board.port_sources)))
     runtime = {_in_folder(name): text for name, text in runtime_files().items()}
     return runtime | {
@@ -209,6 +243,7 @@ def project_files(
     memory: Memory,
     training: Mapping[str, Any] | None = None,
     server: str = SERVER,
+    key: DeviceKey | None = None,
 ) -> dict[str, bytes]:
     """Every file of a project by its relative path, the manifest included and last."""
     graph = plan.graph
@@ -216,6 +251,9 @@ def project_files(
     for name, text in model_sources(plan).items():
         files[f"{MODEL_FILES[name]}/{name}"] = text
     files |= fixed_files(board, server)
+    if key is not None:
+        files[KEY_FILE] = render("project/bnn_field_key.c.j2", key=key.secret, version=__version__)
+        files[".gitignore"] = template_bytes("project/gitignore")
     if server == MLPERF:
         files["include/bnn_mlperf_model.h"] = mlperf_header(graph)
     common = {
@@ -233,7 +271,8 @@ def project_files(
         files["platformio.ini"] = render("project/platformio.ini.j2", **common)
         files["bnn_build.py"] = template_bytes("project/bnn_build.py")
         files["bnn_checksum.py"] = Path(checksum.__file__).read_bytes()
-        if server == SERVER:
+        if server == SERVER and not board.field_mode:
+            # Verifying a board in field mode takes its key, which is not there to be passed on.
             files["test/test_custom_runner.py"] = template_bytes("project/test_custom_runner.py")
     files["README.md"] = render("project/README.md.j2", **common)
     files["board.toml"] = board.source.encode()
@@ -264,6 +303,7 @@ def write_project(
     training: Mapping[str, Any] | None = None,
     choice: KernelChoice = DEFAULT_CHOICE,
     server: str = SERVER,
+    key: DeviceKey | None = None,
 ) -> tuple[Plan, Memory]:
     """Write a project, or bring an existing one up to date.
 
@@ -275,21 +315,46 @@ def write_project(
         training: how the network was trained, for the manifest.
         choice: how kernels are chosen; core, flash and RAM are the board's.
         server: what it speaks, one of :data:`SERVERS`.
+        key: the secret of a board in field mode, and of no other.
 
     Raises:
         DoesNotFitError: the network is too large for the board.
-        UsageError: the folder is something else, or generated files were edited.
+        UsageError: the folder is something else, or generated files were edited; or field mode
+            with the MLPerf server, or for a network that draws nothing.
         OSError: the folder cannot be written.
     """
+    assert (key is not None) == board.field_mode, "a key, and a board in field mode"
+    if board.field_mode:
+        check_field(graph, server)
     plan = make_plan(
-        graph, replace(choice, core=board.core, flash=board.flash.size, ram=board.ram.size)
+        graph, replace(choice, core=board.core, flash=board.usable_flash, ram=board.ram.size)
     )
     memory = check_fits(plan, board, boards)
     if server == MLPERF:
         memory = _with_mlperf(memory, graph, board)
-    files = project_files(plan, board, memory, training, server)
-    PROJECT.write(folder, files, force=force)
+    files = project_files(plan, board, memory, training, server, key)
+    PROJECT.write(folder, files, force=force, secret=(KEY_FILE,))
     return plan, memory
+
+
+def check_field(graph: Graph, server: str) -> None:
+    """Refuse what cannot be in field mode.
+
+    Raises:
+        UsageError: the MLPerf server, or a network that draws nothing.
+    """
+    if server == MLPERF:
+        raise UsageError(
+            "the MLPerf Tiny runner sets the seed itself, and field mode takes none",
+            where="--field",
+            hint="leave out --field, or --server mlperf",
+        )
+    if not graph.stochastic:
+        raise UsageError(
+            f"{graph.name} draws no weights: there is no seed that field mode could keep",
+            where="--field",
+            hint="leave out --field",
+        )
 
 
 def _with_mlperf(memory: Memory, graph: Graph, board: Board) -> Memory:

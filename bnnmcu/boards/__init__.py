@@ -15,7 +15,7 @@ from pathlib import Path
 from bnnmcu.boards.board import Board
 from bnnmcu.boards.cores import COMPILE_FLAGS, CORES, Core
 from bnnmcu.boards.families import FAMILIES
-from bnnmcu.boards.family import Family
+from bnnmcu.boards.family import Family, Storage
 from bnnmcu.boards.model import (
     LEVELS,
     Clock,
@@ -43,6 +43,7 @@ __all__ = [
     "Family",
     "Memory",
     "PlatformIO",
+    "Storage",
     "Uart",
     "Usb",
     "all_boards",
@@ -99,7 +100,7 @@ def all_boards() -> tuple[Board, ...]:
 def is_shipped(board: Board) -> bool:
     """Whether a board is, in every key, one that comes with bnnmcu: only then is its evidence ours.
 
-    One whose clock or watchdog the user chose to set up is another board.
+    One whose clock, watchdog or field mode the user chose is another board.
     """
     return board in _shipped()
 
@@ -117,8 +118,9 @@ def ring_bytes(frame_bytes: int) -> int:
 
 def _check_name(board: Board, where: str) -> None:
     """A user's file must not pass for a board that comes with bnnmcu."""
-    # A project's copy may have the full clock or the watchdog; it may be exported from again.
-    plain = replace(board, watchdog=False)
+    # A project's copy may have the full clock, the watchdog or field mode; it may be exported
+    # from again.
+    plain = replace(board, watchdog=False, field_mode=False)
     if is_shipped(plain) or is_shipped(replace(plain, reset_clock=True)):
         return
     owner = {name: one.name for one in _shipped() for name in (one.name, *one.aliases)}

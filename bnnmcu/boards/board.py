@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bnnmcu.boards.cores import COMPILE_FLAGS, CORES
 from bnnmcu.boards.families import FAMILIES
-from bnnmcu.boards.family import COMMON_SOURCES, HEADERS, RESET_CLOCK, WATCHDOG
+from bnnmcu.boards.family import (
+    COMMON_SOURCES,
+    HEADERS,
+    PERSIST,
+    RESET_CLOCK,
+    WATCHDOG,
+    Storage,
+)
 from bnnmcu.boards.model import Clock, Emulator, Evidence, Memory, PlatformIO, Uart, Usb
 from bnnmcu.errors import BoardError
 
@@ -19,6 +26,9 @@ KEPT_BYTES = 64
 
 WATCHDOG_FLAG = "-DBNN_PORT_WATCHDOG"
 """For all files: the server feeds the watchdog through bnn_port.h, which knows no board."""
+
+FIELD_FLAG = "-DBNN_FIELD"
+"""For all files: the server is another one in field mode."""
 
 _RESET_CLOCK_LINE = re.compile(r"^reset_clock = true\b", re.MULTILINE)
 _ANY_RESET_CLOCK_LINE = re.compile(r"^reset_clock = (?:true|false)\b.*\n", re.MULTILINE)
@@ -32,6 +42,16 @@ def no_watchdog(family: str) -> str:
     return f"there is no driver for a watchdog of the family {family}"
 
 
+def no_storage(board: Board) -> str:
+    """What is wrong with field mode on a board without a driver for its flash."""
+    if FAMILIES[board.family].storage is None:
+        return (
+            f"field mode keeps a counter over a loss of power, and there is no driver that writes "
+            f"the flash of the family {board.family}"
+        )
+    return f"field mode: no driver knows the last sector of a flash of {board.flash.size} bytes"
+
+
 @dataclass(frozen=True)
 class Board:
     """A board as its TOML file describes it.
@@ -43,6 +63,7 @@ class Board:
         ram: the region that stack, variables and arena are in.
         clock, uart: of the types that the family asks for.
         watchdog: whether the firmware starts the chip's watchdog.
+        field_mode: whether it draws with seeds of its own, which nobody is told (docs/FIELD.md).
         source: the text of that file.
     """
 
@@ -64,6 +85,7 @@ class Board:
     emulator: Emulator
     evidence: Evidence
     watchdog: bool = False
+    field_mode: bool = False
     source: str = field(default="", repr=False, compare=False)
 
     @property
@@ -76,7 +98,8 @@ class Board:
         """All compiler flags, machine flags first."""
         core = CORES[self.core]
         watchdog = (WATCHDOG_FLAG,) if self.watchdog else ()
-        return core.machine + COMPILE_FLAGS + core.compile + watchdog
+        field_mode = (FIELD_FLAG,) if self.field_mode else ()
+        return core.machine + COMPILE_FLAGS + core.compile + watchdog + field_mode
 
     @property
     def port_sources(self) -> tuple[str, ...]:
@@ -84,12 +107,14 @@ class Board:
         family = FAMILIES[self.family]
         clock = RESET_CLOCK if self.reset_clock else family.clock_source
         watchdog = (family.watchdog.source,) if self.watchdog and family.watchdog else ()
-        return tuple(sorted((*COMMON_SOURCES, clock, *family.sources, *watchdog)))
+        storage = (self.kept_flash.source,) if self.kept_flash else ()
+        return tuple(sorted((*COMMON_SOURCES, clock, *family.sources, *watchdog, *storage)))
 
     @property
     def port_headers(self) -> tuple[str, ...]:
         """The headers of ``firmware_templates/port``."""
-        return (*HEADERS, WATCHDOG) if self.watchdog else HEADERS
+        watchdog = (WATCHDOG,) if self.watchdog else ()
+        return (*HEADERS, *watchdog, *((PERSIST,) if self.field_mode else ()))
 
     @property
     def clock_hz(self) -> int:
@@ -100,6 +125,22 @@ class Board:
     def usable_ram(self) -> int:
         """Bytes of RAM for stack, variables and arena; the rest outlasts a reset."""
         return self.ram.size - KEPT_BYTES
+
+    @property
+    def storage(self) -> Storage | None:
+        """The sector of flash that a firmware could write; None without a driver for it."""
+        storage = FAMILIES[self.family].storage
+        return storage if storage is not None and storage.suits(self.flash.size) else None
+
+    @property
+    def kept_flash(self) -> Storage | None:
+        """The sector that this firmware does write; None unless it is in field mode."""
+        return self.storage if self.field_mode else None
+
+    @property
+    def usable_flash(self) -> int:
+        """Bytes of flash for the firmware; the rest is what it writes itself."""
+        return self.flash.size - (self.kept_flash.bytes if self.kept_flash else 0)
 
     @property
     def boot_bytes(self) -> int:
@@ -132,6 +173,7 @@ class Board:
             **self.uart.macros(),
             **family.macros,
             **(family.watchdog.macros if self.watchdog and family.watchdog else {}),
+            **(self.kept_flash.macros(self.flash) if self.kept_flash else {}),
         }
         return {
             name: f"{value:#010x}u" if name.endswith(("ADDRESS", "MASK")) else f"{value}u"
@@ -175,8 +217,28 @@ class Board:
             return self
         if FAMILIES[self.family].watchdog is None:
             raise BoardError(no_watchdog(self.family), where=self.name, hint=WATCHDOG_HINT)
+        return replace(self, watchdog=True, source=self._with_line("watchdog = true"))
+
+    def with_field_mode(self, boards: Sequence[Board] = ()) -> Board:
+        """The same board with a firmware that draws its own seeds.
+
+        Args:
+            boards: among which to name those that can, when this one cannot.
+
+        Raises:
+            BoardError: nothing keeps a counter there over a loss of power.
+        """
+        if self.field_mode:
+            return self
+        if self.storage is None:
+            able = [board.name for board in boards if board.storage is not None]
+            hint = f"boards that can: {', '.join(able)}" if able else "leave out --field"
+            raise BoardError(no_storage(self), where=self.name, hint=hint)
+        return replace(self, field_mode=True, source=self._with_line("field_mode = true"))
+
+    def _with_line(self, text: str) -> str:
+        """The source with a further line, which stands where no table has begun yet."""
         line = _ANY_RESET_CLOCK_LINE.search(self.source)
         if line is None:
             raise BoardError("has no line 'reset_clock = ...'", where=self.name)
-        source = f"{self.source[: line.end()]}watchdog = true\n{self.source[line.end() :]}"
-        return replace(self, watchdog=True, source=source)
+        return f"{self.source[: line.end()]}{text}\n{self.source[line.end() :]}"

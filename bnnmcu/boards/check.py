@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bnnmcu.boards.board import WATCHDOG_HINT, Board, no_watchdog
+from bnnmcu.boards.board import WATCHDOG_HINT, Board, no_storage, no_watchdog
 from bnnmcu.boards.cores import CORES
 from bnnmcu.boards.families import FAMILIES
 from bnnmcu.boards.model import LEVELS, Require, check_baud
@@ -46,6 +46,7 @@ def check(board: Board, where: str) -> None:
         not board.watchdog or family.watchdog is not None,
         f"{no_watchdog(family.name)}; {WATCHDOG_HINT}",
     )
+    require(not board.field_mode or board.storage is not None, no_storage(board))
     # Flash is read and its checksum taken by words; the stack starts at the end of RAM, where
     # the procedure call standard wants it aligned to 8 bytes.
     for label, memory, unit in (("flash", board.flash, 4), ("ram", board.ram, 8)):

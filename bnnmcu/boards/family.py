@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bnnmcu.boards.model import Clock, Uart
+from bnnmcu.boards.model import Clock, Memory, Uart
 
-__all__ = ["COMMON_SOURCES", "HEADERS", "RESET_CLOCK", "WATCHDOG", "Family", "Watchdog"]
+__all__ = [
+    "COMMON_SOURCES",
+    "HEADERS",
+    "PERSIST",
+    "RESET_CLOCK",
+    "WATCHDOG",
+    "Family",
+    "Storage",
+    "Watchdog",
+]
 
 COMMON_SOURCES = (
     "bnn_memory.c",
@@ -35,6 +44,9 @@ RESET_CLOCK = "bnn_clock_reset.c"
 WATCHDOG = "bnn_watchdog.h"
 """The header that a watchdog adds."""
 
+PERSIST = "bnn_persist.h"
+"""The header that field mode adds."""
+
 
 @dataclass(frozen=True)
 class Watchdog:
@@ -59,6 +71,37 @@ class Watchdog:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """The last sector of flash, in which a firmware in field mode sets marks; it erases nothing.
+
+    Attributes:
+        source: its C file in ``firmware_templates/port``.
+        control: address of the flash controller's registers.
+        bytes: of the sector.
+        least: bytes of the smallest flash whose last sector is of that size.
+        marks: that the sector holds.
+    """
+
+    source: str
+    control: int
+    bytes: int
+    least: int
+    marks: int
+
+    def suits(self, flash: int) -> bool:
+        """Whether a flash of so many bytes ends with such a sector."""
+        return flash >= self.least and flash % self.bytes == 0
+
+    def macros(self, flash: Memory) -> dict[str, int]:
+        """What its driver needs, as ``BNN_BOARD_*``."""
+        return {
+            "PERSIST_ADDRESS": flash.end - self.bytes,
+            "PERSIST_CONTROL_ADDRESS": self.control,
+            "PERSIST_BYTES": self.bytes,
+        }
+
+
+@dataclass(frozen=True)
 class Family:
     """Chips that the same drivers serve; a board of one needs a TOML file and no code.
 
@@ -73,6 +116,7 @@ class Family:
             chips whose ROM wants something there.
         unicorn: whether unicorn's stand-in has its UART and timer.
         watchdog: that of its chips; None if there is no driver for it.
+        storage: flash that a firmware can write; None if there is no driver for it.
     """
 
     name: str
@@ -85,3 +129,4 @@ class Family:
     boot_bytes: int = 0
     unicorn: bool = False
     watchdog: Watchdog | None = None
+    storage: Storage | None = None

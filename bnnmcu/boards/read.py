@@ -1,8 +1,8 @@
 """Board files are read strictly: every key is required and none may be added.
 
-A misspelt key that is silently ignored would become a wrong clock.  The one
-that may be left out, ``watchdog``, is what an export adds to its copy; a
-misspelt one is an unknown key all the same.
+A misspelt key that is silently ignored would become a wrong clock.  Those that
+may be left out, ``watchdog`` and ``field_mode``, are what an export adds to its
+copy; a misspelt one is an unknown key all the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bnnmcu.errors import BoardError
 __all__ = ["read_board"]
 
 _EXAMPLE = "boards/nucleo_f446re.toml"
-_OPTIONAL = ("watchdog",)
+_OPTIONAL = ("watchdog", "field_mode")
 
 _T = TypeVar("_T")
 

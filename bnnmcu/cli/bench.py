@@ -50,6 +50,7 @@ def command(
     from bnnmcu.target import TargetOptions, open_target
 
     loaded, images = project_and_images(project, data, count)
+    loaded.check_evaluation("bench")
     with open_target(loaded, TargetOptions(**target, count=True, profile=True), note) as board:
         report = bench(loaded.plan, board, images, seed=seed)
         build = board.build

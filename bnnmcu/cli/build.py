@@ -59,7 +59,7 @@ def _as_dict(
         "version": result.version,
         "flash": result.flash_bytes,
         "ram": result.ram_bytes,
-        "board_flash": project.board.flash.size,
+        "board_flash": project.board.usable_flash,
         "board_ram": project.board.ram.size,
         "predicted": predicted,
         "stack": {
@@ -74,7 +74,7 @@ def _print(result: BuildResult, project: Project, predicted: dict[str, Any] | No
     rows = [
         [name, f"{used:,}", _figure(expected.get(key)), f"{there:,}", f"{100 * used / there:.1f} %"]
         for name, key, used, there in (
-            ("flash", "flash", result.flash_bytes, board.flash.size),
+            ("flash", "flash", result.flash_bytes, board.usable_flash),
             ("RAM (stack included)", "ram", result.ram_bytes, board.ram.size),
         )
     ]

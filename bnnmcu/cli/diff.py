@@ -127,6 +127,7 @@ def command(
         device, label = None, "board"
         if port is not None or emulate is not None:
             assert loaded is not None
+            loaded.check_evaluation("diff with a board")
             options = TargetOptions(port, emulate, baud, toolchain, trace)
             board = stack.enter_context(open_target(loaded, options, note))
             device, label = board.device, board.label

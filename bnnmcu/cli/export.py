@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bnnmcu.cli.export_tables import (
+    COLUMNS,
+    firmware_as_dict,
+    layer_rows,
+    network_as_dict,
+    print_firmware,
+    promise,
+)
 from bnnmcu.cli.models import compile_model
 from bnnmcu.cli.options import (
     json_option,
@@ -19,14 +27,11 @@ from bnnmcu.errors import UsageError
 
 if TYPE_CHECKING:
     from bnnmcu.backend.choice import KernelChoice
-    from bnnmcu.backend.memory import Memory
-    from bnnmcu.backend.plan import Plan
     from bnnmcu.boards import Board
+    from bnnmcu.field import DeviceKey
     from bnnmcu.graph import Graph
 
 __all__ = ["command"]
-
-_COLUMNS = ("layer", "kernel", "constant", "MACs", "flash, bytes", "RAM, bytes")
 
 
 @click.command("export")
@@ -57,6 +62,17 @@ _COLUMNS = ("layer", "kernel", "constant", "MACs", "flash, bytes", "RAM, bytes")
     show_default=True,
     help="What a firmware speaks: bnnmcu's protocol, or the MLPerf Tiny runner's (docs/MLPERF.md).",
 )
+@click.option(
+    "--field",
+    is_flag=True,
+    help="Field mode: the board draws seeds of its own, and tells none (docs/FIELD.md).",
+)
+@click.option(
+    "--device-key",
+    "key_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The secret of a board in field mode; made if there is no such file. One for each board.",
+)
 @click.option("--prefix", help="Makes a library's names bnn_PREFIX_..., for several in a firmware.")
 @click.option(
     "-o",
@@ -77,6 +93,8 @@ def command(
     full_clock: bool,
     watchdog: bool,
     server: str,
+    field: bool,
+    key_file: Path | None,
     prefix: str | None,
     output: Path | None,
     force: bool,
@@ -97,7 +115,9 @@ def command(
     Example:
       bnnmcu export examples/models/s64.pt --board nucleo_f446 -o s64
       bnnmcu export examples/models/s64.pt --format library --prefix digits -o digits
+      bnnmcu export examples/models/s64.pt --board nucleo_f446 --field --device-key board1.key
     """
+    _check_field(product, field, key_file)
     _check_options(board_name, product, prefix, watchdog, server)
     if data is not None and quantization["first_layer"] != "calibrated":
         raise UsageError(
@@ -110,8 +130,8 @@ def command(
         _export_library(model, prefix, output, force, as_json, choice, reading)
     else:
         assert board_name is not None
-        board = _board(board_name, full_clock, watchdog)
-        _export_firmware(model, board, output, force, as_json, choice, reading, server)
+        board = _board(board_name, full_clock, watchdog, field)
+        _export_firmware(model, board, output, force, as_json, choice, reading, server, key_file)
 
 
 def _check_options(
@@ -147,6 +167,37 @@ def _check_options(
         )
 
 
+def _check_field(product: str, field: bool, key_file: Path | None) -> None:
+    if field and product == "library":
+        raise UsageError(
+            "a library takes its seeds from the firmware that it is in",
+            where="--field",
+            hint="leave it out, or --format library",
+        )
+    if field and key_file is None:
+        raise UsageError(
+            "a board in field mode needs a secret of its own",
+            where="--field",
+            hint="add --device-key FILE, which is made if it does not exist",
+        )
+    if key_file is not None and not field:
+        raise UsageError(
+            "only a board in field mode has a secret", where="--device-key", hint="add --field"
+        )
+
+
+def _key(path: Path) -> DeviceKey:
+    """The secret of a board, which may have to be made; says so, and where it will lie."""
+    from bnnmcu.field import DeviceKey, readable_by_others
+
+    key, made = DeviceKey.load_or_make(path)
+    if made:
+        note(f"{path} is the board's new secret: keep it, and give no other board the same")
+    elif readable_by_others(path):
+        note(f"warning: others can read {path}, and so all seeds of the board: chmod 600 {path}")
+    return key
+
+
 def _read(model: Path, reading: dict[str, Any]) -> tuple[Graph, dict[str, Any] | None]:
     """The integer network, and how it was trained as far as the file says."""
     given = compile_model(model, **reading)
@@ -156,13 +207,15 @@ def _read(model: Path, reading: dict[str, Any]) -> tuple[Graph, dict[str, Any] |
     return given.graph, given.training or None
 
 
-def _board(name: str, full_clock: bool, watchdog: bool) -> Board:
-    from bnnmcu.boards import load_board
+def _board(name: str, full_clock: bool, watchdog: bool, field: bool) -> Board:
+    from bnnmcu.boards import all_boards, load_board
 
     board = load_board(name)
     if full_clock:
         board = board.with_full_clock()
-    return board.with_watchdog() if watchdog else board
+    if watchdog:
+        board = board.with_watchdog()
+    return board.with_field_mode(all_boards()) if field else board
 
 
 def _export_firmware(
@@ -174,12 +227,17 @@ def _export_firmware(
     choice: KernelChoice,
     reading: dict[str, Any],
     server: str,
+    key_file: Path | None,
 ) -> None:
-    from bnnmcu.backend.project import write_project
+    from bnnmcu.backend.project import KEY_FILE, check_field, write_project
     from bnnmcu.boards import all_boards
 
     graph, training = _read(model, reading)
     folder = output or Path(f"{model.stem}-{board.name}")
+    if key_file is not None:
+        # Before a key is made for nothing.
+        check_field(graph, server)
+    key = None if key_file is None else _key(key_file)
     plan, memory = write_project(
         graph,
         board,
@@ -189,14 +247,23 @@ def _export_firmware(
         training=training,
         choice=choice,
         server=server,
+        key=key,
     )
     # The project is the same on every machine; what is shown is for the compiler here.
     here = memory.by(_compiler_here())
     memory = here if here.fits else memory
     if as_json:
-        print_json(_as_dict(plan, memory, board, folder) | {"server": server})
+        print_json(
+            firmware_as_dict(plan, memory, board, folder)
+            | {"server": server, "field_mode": board.field_mode}
+        )
         return
-    _print(plan, memory, board)
+    print_firmware(plan, memory, board)
+    if board.field_mode:
+        note(
+            f"field mode: the key is in {folder / KEY_FILE}, in what is built from it and in the "
+            "board's flash; whoever reads one of them knows all seeds"
+        )
     if server == "mlperf":
         note("code has an allowance for MLPerf's server; its buffers are smaller than shown")
     note(f"written to {folder}; next: {_next(board, folder, server)}")
@@ -206,6 +273,8 @@ def _next(board: Board, folder: Path, server: str) -> str:
     """What to do with a project; not every board has an emulator, or a name in PlatformIO."""
     if server == "mlperf":
         return f"bnnmcu build {folder}, and docs/MLPERF.md"
+    if board.field_mode:
+        return f"bnnmcu verify {folder} --emulate unicorn --device-key FILE"
     if board.emulator.qemu or board.emulator.unicorn:
         return f"bnnmcu verify {folder} --emulate"
     return f"bnnmcu flash {folder}" if board.platformio.board else f"bnnmcu build {folder}"
@@ -243,128 +312,16 @@ def _export_library(
     if as_json:
         arena = 4 * plan.arena_words
         total = {"macs": plan.macs, "tables": plan.flash_bytes, "arena": arena}
-        print_json(_network(plan, folder) | {"prefix": prefix, "total": total})
+        print_json(network_as_dict(plan, folder) | {"prefix": prefix, "total": total})
         return
     print_table(
         f"{graph.name} as a library",
-        _COLUMNS,
-        _layer_rows(plan, plan.flash_bytes, 4 * plan.arena_words),
-        caption=f"{_promise(plan)} "
+        COLUMNS,
+        layer_rows(plan, plan.flash_bytes, 4 * plan.arena_words),
+        caption=f"{promise(plan)} "
         "Tables and arena are exact; layers share the arena. Code and a context of a few "
         "dozen bytes come on top: size them with your compiler.",
         text_columns=3,
         last_is_total=True,
     )
     note(f"written to {folder}; next: {folder / 'README.md'}")
-
-
-def _network(plan: Plan, folder: Path) -> dict[str, Any]:
-    from bnnmcu.graphfile import graph_sha256
-
-    return {
-        "folder": str(folder),
-        "model": plan.graph.name,
-        "sha256": graph_sha256(plan.graph).hex(),
-        "choice": plan.choice.to_dict(),
-        "constant": {"asked": plan.choice.constant, "holds": plan.promise},
-        "layers": [
-            {
-                "name": step.name,
-                "kernel": step.kernel,
-                "option": step.option,
-                "constant": step.promise,
-                "macs": step.macs,
-                "flash": step.flash_bytes,
-                "ram": step.ram_bytes,
-                "alternatives": step.report(),
-            }
-            for step in plan.steps
-        ],
-    }
-
-
-def _as_dict(plan: Plan, memory: Memory, board: Board, folder: Path) -> dict[str, Any]:
-    return _network(plan, folder) | {
-        "board": board.name,
-        "total": {"macs": plan.macs, "flash": memory.flash, "ram": memory.ram},
-        "memory": memory.to_dict(),
-    }
-
-
-def _layer_rows(plan: Plan, tables: int, arena: int) -> list[list[str]]:
-    """One row a layer, and their sum."""
-    rows = [
-        [
-            step.name,
-            step.option,
-            step.promise,
-            f"{step.macs:,}",
-            f"{step.flash_bytes:,}",
-            f"{step.ram_bytes:,}",
-        ]
-        for step in plan.steps
-    ]
-    return [*rows, ["all layers", "", plan.promise, f"{plan.macs:,}", f"{tables:,}", f"{arena:,}"]]
-
-
-def _promise(plan: Plan) -> str:
-    """What an observer of the processor is not told."""
-    return {
-        "time": "Constant time: no branch and no address depends on an image or a draw.",
-        "count": "Constant count: as many instructions for every image and draw; addresses may "
-        "differ.",
-        "none": "Not constant: the number of instructions depends on the image.",
-    }[plan.promise]
-
-
-def _share(used: int, there: int) -> str:
-    return f"{used:,} ({100 * used / there:.0f} %)"
-
-
-def _print(plan: Plan, memory: Memory, board: Board) -> None:
-    rows = _layer_rows(plan, memory.tables, memory.arena)
-    rows.append(
-        ["protocol buffers, stack, variables", "", "", "", "", f"{memory.ram - memory.arena:,}"]
-    )
-    rows.append([f"code by {_compiler(memory)}", "", "", "", f"{memory.code:,}", ""])
-    rows.append(
-        [
-            f"total, share of {board.name}",
-            "",
-            "",
-            "",
-            _share(memory.flash, memory.board_flash),
-            _share(memory.ram, memory.board_ram),
-        ]
-    )
-    print_table(
-        f"{plan.graph.name} on {board.title}",
-        _COLUMNS,
-        rows,
-        caption=f"{_promise(plan)} "
-        f"Tables and arena are exact; layers share the arena. {_code_note(memory, board)}",
-        text_columns=3,
-        last_is_total=True,
-    )
-    if memory.unmeasured:
-        note(f"no size is known of {', '.join(memory.unmeasured)}: an allowance stands for it")
-
-
-def _code_note(memory: Memory, board: Board) -> str:
-    """Where the figure for code comes from."""
-    if memory.stand_in:
-        return (
-            f"No code was measured for the {board.core}: code and variables are an allowance, "
-            f"from what a {memory.stand_in} needs. 'bnnmcu build' tells the true size."
-        )
-    others = "".join(map(_other, memory.others))
-    return f"Code as measured of that compiler{others}. 'bnnmcu build' compares."
-
-
-def _compiler(memory: Memory) -> str:
-    return f"{memory.toolchain} {memory.compiler}"
-
-
-def _other(memory: Memory) -> str:
-    fits = "" if memory.fits else ", which does not fit"
-    return f"; with {_compiler(memory)} flash {memory.flash:,} and RAM {memory.ram:,} bytes{fits}"

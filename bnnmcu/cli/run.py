@@ -88,7 +88,9 @@ def command(
     loaded = open_project(project)
     kind = choose_emulator(emulate, loaded.board)
     build = build_for_emulation(loaded, toolchain, note)
-    transport: Transport = open_emulator(kind, build.elf, loaded.board, icount=icount)
+    transport: Transport = open_emulator(
+        kind, build.elf, loaded.board, icount=icount, storage=loaded.emulated_flash
+    )
     line = None
     if flaky is not None or pace is not None:
         try:
@@ -108,6 +110,8 @@ def command(
                 "  encryption. Leave HOST out to keep it to this machine"
             )
         ask = f"bnnmcu verify {project} --port {bridge.port}"
+        if loaded.board.field_mode:
+            ask += " --device-key FILE"
         if loaded.server == MLPERF:
             ask = f"the MLPerf Tiny runner, or examples/mlperf_tiny.py {project} {bridge.port}"
         note(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from bnnmcu.cli.options import (
 )
 from bnnmcu.cli.output import note, print_json, print_table
 from bnnmcu.cli.progress import link_counters, link_text, show_progress
+
+if TYPE_CHECKING:
+    from bnnmcu.verify import Verification
 
 __all__ = ["command"]
 
@@ -49,6 +52,12 @@ __all__ = ["command"]
 @click.option(
     "--data", help="As for 'evaluate', or 'noise'; default: digits where the network takes them."
 )
+@click.option(
+    "--device-key",
+    "key_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The secret of a board in field mode (docs/FIELD.md), to compute its seeds with.",
+)
 @seed_option
 @target_options
 @line_options
@@ -60,6 +69,7 @@ def command(
     seeds: int,
     draws: int,
     data: str | None,
+    key_file: Path | None,
     seed: int,
     as_json: bool,
     **target: Any,
@@ -67,18 +77,22 @@ def command(
     """Hold a board's answers against the reference, bit for bit.
 
     Compares every logit of every image and seed, and the drawn weights
-    themselves.  Exit code 1 on any difference.
+    themselves.  Exit code 1 on any difference.  A board in field mode chooses
+    the seeds and tells no weights: its owner computes the seeds by its key.
 
     \b
     Example:
       bnnmcu verify s64 --emulate qemu -n 1000 --seeds 5
       bnnmcu verify s64 --port /dev/ttyACM0
+      bnnmcu verify s64f --emulate --device-key board1.key
     """
+    from bnnmcu.field import DeviceKey
     from bnnmcu.target import TargetOptions, open_target
     from bnnmcu.verify import verify
 
     loaded, images = project_and_images(project, data, count)
-    drawn = draws if loaded.graph.stochastic else 0
+    key = None if key_file is None else DeviceKey.load(key_file)
+    drawn = draws if loaded.graph.stochastic and key is None else 0
     with (
         open_target(loaded, TargetOptions(**target), note) as board,
         show_progress() as display,
@@ -99,6 +113,7 @@ def command(
             seeds=seeds,
             draws=draws,
             seed=seed,
+            key=key,
             target=board.label,
             progress=lane.advance,
         )
@@ -116,11 +131,7 @@ def command(
         facts = f"{result.images} images of {result.data}, {seeds_text}"
         if result.correct is not None:
             facts += f"; {100 * result.correct:.1f} % of the labels are right"
-        facts += (
-            "; its flash has no checksum"
-            if result.flash_crc is None
-            else f"; its flash matches its checksum, {result.flash_crc:08x}"
-        )
+        facts += f"; {_flash(result)}"
         wrong = link_text(stats)
         facts += f"; on the line: {wrong}" if wrong else ""
         print_table(
@@ -132,3 +143,13 @@ def command(
         for item in result.differences:
             note(f"image {item.image}, seed {item.seed}: {item.answered} is not {item.expected}")
     result.raise_if_different()
+
+
+def _flash(result: Verification) -> str:
+    """What is known of the firmware in its flash; in field mode, of its counter too."""
+    if result.counters is not None:
+        first, last = result.counters
+        return f"field mode, its counter from {first:,} to {last:,}"
+    if result.flash_crc is None:
+        return "its flash has no checksum"
+    return f"its flash matches its checksum, {result.flash_crc:08x}"

@@ -13,6 +13,12 @@ from bnnmcu.link.protocol import ErrorCode, ErrorReport, MessageType
 __all__ = ["crashed", "located", "no_answer", "refused", "version_mismatch"]
 
 
+_FIELD_HINTS = {
+    int(ErrorCode.FIELD): "flash a firmware that was exported without --field",
+    int(ErrorCode.COUNTER): "docs/FIELD.md says how many answers a board has, and what to do then",
+}
+
+
 @contextmanager
 def located(where: str) -> Iterator[None]:
     """What is wrong with a message is wrong at the device at ``where``."""
@@ -52,7 +58,7 @@ def refused(where: str, kind: MessageType, report: ErrorReport) -> LinkError:
         f"the device refused {kind.name}: {report.text}",
         code=report.code,
         where=where,
-        hint="rebuild the firmware with this bnnmcu and flash it",
+        hint=_FIELD_HINTS.get(report.code, "rebuild the firmware with this bnnmcu and flash it"),
     )
 
 

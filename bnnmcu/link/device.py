@@ -3,8 +3,9 @@
     with Device(open_port("/dev/ttyACM0"), expect_model=sha256) as device:
         result = device.infer(image, seeds=[1, 2, 3])
 
-Every request carries its seeds, so that an answer can be had again bit for bit.
-Not for use from several threads at once.
+Every request carries its seeds, so that an answer can be had again bit for bit;
+only a board in field mode (``info.field``) draws its own, and of seeds only
+their number counts.  Not for use from several threads at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bnnmcu.errors import UsageError
 from bnnmcu.link.baud import BaudPlan
 from bnnmcu.link.complaints import located
 from bnnmcu.link.fault import FaultReport
+from bnnmcu.link.field import FieldInferReply, FieldInferRequest
 from bnnmcu.link.hello import DeviceInfo, ImageState
 from bnnmcu.link.protocol import (
     CheckReply,
@@ -56,6 +58,8 @@ class Inference:
             several requests in flight, waiting for the earlier ones included.
         attempts: transmissions of the request that it took, 1 if nothing was
             lost; where the seeds needed several requests, the most of them.
+        counters: uint64, shape ``(n_seeds,)``: of a board in field mode, the value of
+            its counter for each draw; None of any other.
     """
 
     logits: npt.NDArray[np.int64]
@@ -63,6 +67,7 @@ class Inference:
     polluted: bool
     seconds: float
     attempts: int = 1
+    counters: npt.NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,10 @@ class _Part:
     image: bytes
     seeds: tuple[int, ...]
     last: bool
+
+
+#: The answer to a part, the first value of the board's counter if it has one, and the reply.
+_Done = tuple[InferReply, int | None, Reply]
 
 
 class Device:
@@ -158,7 +167,8 @@ class Device:
         Args:
             image: uint8, shape ``info.input_shape``.
             seeds: any number of unsigned 64-bit integers, at least one.  A
-                deterministic model ignores their values.
+                deterministic model ignores their values, as does a board in
+                field mode: ``range(n)`` asks it for n draws.
 
         Raises:
             UsageError: an image or seeds that no device could take.
@@ -285,7 +295,7 @@ class Device:
         self._check_idle()
         parts = (part for image, seeds in requests for part in self._split(image, seeds))
         sent: deque[_Part] = deque()
-        done: list[tuple[InferReply, Reply]] = []
+        done: list[_Done] = []
         self._streaming = True
         try:
             more = True
@@ -295,13 +305,13 @@ class Device:
                     if part is None:
                         more = False
                         break
-                    request = InferRequest(part.image, part.seeds).pack()
+                    request = self._request(part)
                     self._session.submit(MessageType.INFER, request, draws=len(part.seeds))
                     sent.append(part)
                 if sent:
                     reply = self._session.collect()
                     part = sent.popleft()
-                    done.append((self._unpack(reply.frame.payload, len(part.seeds)), reply))
+                    done.append((*self._unpack(reply.frame.payload, len(part.seeds)), reply))
                     if part.last:
                         yield _join(done)
                         done = []
@@ -323,12 +333,24 @@ class Device:
         for first in range(0, len(checked), most):
             yield _Part(pixels, checked[first : first + most], first + most >= len(checked))
 
-    def _unpack(self, payload: bytes, seeds: int) -> InferReply:
+    def _request(self, part: _Part) -> bytes:
+        if self.info.field:
+            return FieldInferRequest(part.image, len(part.seeds)).pack()
+        return InferRequest(part.image, part.seeds).pack()
+
+    def _unpack(self, payload: bytes, seeds: int) -> tuple[InferReply, int | None]:
+        """The answer, and the first value of the counter of a board in field mode."""
         info = self.info
         with located(self.name):
-            return InferReply.unpack(
+            if info.field:
+                found = FieldInferReply.unpack(
+                    payload, draws=seeds, classes=info.classes, logit_bytes=info.logit_bytes
+                )
+                return found.answer, found.first
+            answer = InferReply.unpack(
                 payload, seeds=seeds, classes=info.classes, logit_bytes=info.logit_bytes
             )
+            return answer, None
 
     def _check_idle(self) -> None:
         if self._streaming:
@@ -345,11 +367,17 @@ def _seed(seed: int) -> int:
     return value
 
 
-def _join(parts: list[tuple[InferReply, Reply]]) -> Inference:
+def _join(parts: list[_Done]) -> Inference:
+    counters = [
+        np.uint64(first) + np.arange(len(answer.ticks), dtype=np.uint64)
+        for answer, first, _ in parts
+        if first is not None
+    ]
     return Inference(
-        np.concatenate([answer.logits for answer, _ in parts]),
-        np.concatenate([answer.ticks for answer, _ in parts]),
-        any(answer.polluted for answer, _ in parts),
-        sum(reply.seconds for _, reply in parts),
-        max(reply.attempts for _, reply in parts),
+        np.concatenate([answer.logits for answer, _, _ in parts]),
+        np.concatenate([answer.ticks for answer, _, _ in parts]),
+        any(answer.polluted for answer, _, _ in parts),
+        sum(reply.seconds for _, _, reply in parts),
+        max(reply.attempts for _, _, reply in parts),
+        np.concatenate(counters) if counters else None,
     )

@@ -38,6 +38,7 @@ _COUNTER_TEXT = {
 }
 _GENERATORS = ("none", "xorshift128", "lfsr113", "taus88")
 _MODES = ("evaluation", "field")
+_FIELD = _MODES.index("field")
 _RESETS = ("not known", "power", "reset pin", "software", "watchdog")
 
 
@@ -118,6 +119,11 @@ class DeviceInfo:
     def generator_text(self) -> str:
         """Name of the random generator, "none" for a deterministic model."""
         return _name(_GENERATORS, self.generator)
+
+    @property
+    def field(self) -> bool:
+        """Whether the board draws its own seeds, takes none and tells none: docs/FIELD.md."""
+        return self.mode == _FIELD
 
     @property
     def mode_text(self) -> str:
@@ -207,9 +213,10 @@ class DeviceInfo:
         check(pixels > 0 and self.classes > 0, "a HELLO reply without an input or classes")
         check(self.logit_bytes in (4, 8), f"logits of {self.logit_bytes} bytes")
         check(self.window > 0 and self.max_seeds > 0, "a window or seed limit of zero")
+        seeds, head = (0, 12) if self.field else (8 * self.max_seeds, 4)
         check(
-            self.max_request >= 2 + pixels + 8 * self.max_seeds
-            and self.max_reply >= 4 + self.max_seeds * (4 + self.classes * self.logit_bytes),
+            self.max_request >= 2 + pixels + seeds
+            and self.max_reply >= head + self.max_seeds * (4 + self.classes * self.logit_bytes),
             "a payload limit too small for its own seed limit",
         )
 

@@ -71,6 +71,8 @@ class ErrorCode(enum.IntEnum):
     MODEL = 7  # [error code of the runtime, without its minus sign]
     NOT_READY = 8  # [0] counters before the first inference; no fault is kept
     CORRUPT = 9  # [0] the firmware in flash is not what was built
+    FIELD = 10  # [0] field mode tells no such thing
+    COUNTER = 11  # [0] field mode: flash takes no record of the counter
 
 
 def check(condition: bool, what: str) -> None:
@@ -321,6 +323,10 @@ class ErrorReport:
             if self.request == MessageType.COUNTERS
             else "there is nothing to tell",
             ErrorCode.CORRUPT: "the firmware in its flash does not match its checksum",
+            ErrorCode.FIELD: "it is in field mode, takes no seeds, and tells no drawn weights, "
+            "no counts of layers and no checksum (docs/FIELD.md)",
+            ErrorCode.COUNTER: "it is in field mode and cannot keep its counter: the flash is "
+            "worn out, or an emulator has none that can be written (docs/FIELD.md)",
         }
         return texts.get(self.code, f"unknown error code {self.code} (detail {self.detail})")
 

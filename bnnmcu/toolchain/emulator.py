@@ -34,10 +34,18 @@ def choose_emulator(kind: str | None, board: Board) -> str:
     auto = kind in (None, "auto")
     if not auto and kind not in EMULATORS:
         raise UsageError(f"unknown emulator {kind!r}", hint=f"one of {', '.join(EMULATORS)}")
+    if board.field_mode and kind == "qemu":
+        raise ToolchainError(
+            "QEMU has no flash that a firmware can write: in field mode nothing keeps the counter",
+            where=board.name,
+            hint="--emulate unicorn, whose board has the flash controller",
+        )
     can = [
         name
         for name, there in zip(
-            EMULATORS, (bool(board.emulator.qemu), board.emulator.unicorn), strict=True
+            EMULATORS,
+            (bool(board.emulator.qemu) and not board.field_mode, board.emulator.unicorn),
+            strict=True,
         )
         if there
     ]
@@ -65,6 +73,7 @@ def open_emulator(
     count: bool = False,
     profile: Callable[[str], None] | None = None,
     icount: bool = True,
+    storage: Path | None = None,
 ) -> QemuBoard | UnicornBoard:
     """Start a firmware on an emulator; the result is a ``Transport``.
 
@@ -78,6 +87,7 @@ def open_emulator(
             that cannot be had, and why.
         icount: have QEMU's timers count instructions.  Without, it is faster, and
             counts mean nothing.
+        storage: where a board in field mode keeps the flash that it writes.
 
     Raises:
         MissingDependencyError: the emulator is not installed.
@@ -87,7 +97,7 @@ def open_emulator(
     """
     if choose_emulator(kind, board) == "qemu":
         return _profiled(elf, board, profile) if profile else QemuBoard(elf, board, icount=icount)
-    return UnicornBoard(elf, board, count=count)
+    return UnicornBoard(elf, board, count=count, storage=storage)
 
 
 def _profiled(elf: Path, board: Board, log: Callable[[str], None]) -> QemuBoard:

@@ -28,6 +28,7 @@ from bnnmcu.errors import LinkError, MissingDependencyError, ToolchainError
 from bnnmcu.toolchain.elf import read_firmware
 from bnnmcu.toolchain.interrupt import interrupts_deferred
 from bnnmcu.toolchain.unicorn_fault import enter_hard_fault
+from bnnmcu.toolchain.unicorn_flash import UnicornFlash
 
 __all__ = ["UnicornBoard"]
 
@@ -60,16 +61,21 @@ class UnicornBoard:
         count: let TIM2 count instructions, exactly as QEMU's does under
             ``-icount shift=0``.  Slower by a factor of 20 or more; without it
             no counter runs, and the firmware says so.
+        storage: where a board in field mode keeps the flash that it writes, from one
+            process to the next; None for one that is blank when it is new.
 
     Attributes:
         name: ``"unicorn (emulated)"``.
+        flash: what a board in field mode writes; None for others.
 
     Raises:
         MissingDependencyError: unicorn is not installed.
         ToolchainError: an unsound ELF, or one that does not fit the board.
     """
 
-    def __init__(self, elf: Path, board: Board, *, count: bool = False) -> None:
+    def __init__(
+        self, elf: Path, board: Board, *, count: bool = False, storage: Path | None = None
+    ) -> None:
         if not board.emulator.unicorn:
             raise ToolchainError(f"unicorn cannot stand in for {board.name}")
         try:
@@ -106,6 +112,9 @@ class UnicornBoard:
         self._counts: dict[tuple[int, int], int] = {}
         self._counting = count
         self._power_lost = False
+        self.flash = UnicornFlash(board, storage) if board.field_mode else None
+        if self.flash is not None:
+            self.flash.cut = self.reset
         self._uc = self._make_cpu()
         watch = threading.Thread(
             target=_watch, args=(weakref.ref(self),), name="bnnmcu-unicorn", daemon=True
@@ -211,8 +220,13 @@ class UnicornBoard:
             (flash, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC),
             (ram, unicorn.UC_PROT_ALL),
         ):
-            size = (memory.size + _PAGE - 1) // _PAGE * _PAGE
+            whole = self._board.usable_flash if memory is flash else memory.size
+            size = (whole + _PAGE - 1) // _PAGE * _PAGE
             uc.mem_map(memory.origin, size, access)
+        kept = self.flash
+        if kept is not None:
+            read, write = self._guarded(kept.read_memory), self._guarded(kept.write_memory)
+            uc.mmio_map(kept.start, kept.size, read, None, write, None)
         # The UART has a page of its own, so that its hot path is short.
         uart = self._board.uart.address
         page = uart // _PAGE * _PAGE
@@ -247,6 +261,8 @@ class UnicornBoard:
         with self._arrived:
             self._power_lost = self._asleep = False
         self._registers = {}
+        if self.flash is not None:
+            self.flash.reset()
         self._bad_access = self._faulted = self._dead = self._broken = self._last = None
         self._stopped = self._resumed = False
         self._uc = self._make_cpu()
@@ -373,10 +389,15 @@ class UnicornBoard:
         address = start + offset
         if address == _TIM2_CNT:
             return self._instructions & 0xFFFF_FFFF
+        if self.flash is not None and self.flash.holds(address):
+            return self.flash.read(address)
         return self._registers.get(address, 0)
 
     def _remember(self, _uc: Any, offset: int, _size: int, value: int, start: int) -> None:
-        self._registers[start + offset] = value
+        if self.flash is not None and self.flash.holds(start + offset):
+            self.flash.write(start + offset, value)
+        else:
+            self._registers[start + offset] = value
 
     def _count_block(self, uc: Any, address: int, size: int, _user: Any) -> None:
         if self._stopped:

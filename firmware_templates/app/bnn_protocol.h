@@ -34,10 +34,23 @@ enum {
     BNN_ERROR_BAD_ARGUMENT = 6, /* detail: payload offset of the field */
     BNN_ERROR_MODEL = 7,        /* detail: the runtime's error code, negated */
     BNN_ERROR_NOT_READY = 8,    /* counters before the first inference; no fault is kept */
-    BNN_ERROR_CORRUPT = 9       /* the firmware in flash is not what was built */
+    BNN_ERROR_CORRUPT = 9,      /* the firmware in flash is not what was built */
+    BNN_ERROR_FIELD = 10,       /* field mode tells no such thing */
+    BNN_ERROR_COUNTER = 11      /* field mode: its counter cannot be kept */
 };
 
-enum { BNN_MODE_EVALUATION = 0 };
+/*
+ * Field mode (docs/FIELD.md) is compiled in by -DBNN_FIELD, for every file: it
+ * has another bnn_answer_infer(), and a first value of its counter in replies.
+ */
+#ifdef BNN_FIELD
+#define BNN_MODE 1u
+#define BNN_INFER_HEAD 12u
+#else
+#define BNN_MODE 0u
+#define BNN_INFER_HEAD 4u
+#endif
+
 enum { BNN_FLAG_POLLUTED = 1 };
 
 /* The state that HELLO ends with. */
@@ -75,7 +88,7 @@ enum {
 #define BNN_HELLO_STATE 3u
 #define BNN_CHECK_REPLY 12u
 #define BNN_BAUD_FIXED 4u
-#define BNN_INFER_REPLY_MAX (4u + BNN_MAX_SEEDS * BNN_DRAW_BYTES)
+#define BNN_INFER_REPLY_MAX (BNN_INFER_HEAD + BNN_MAX_SEEDS * BNN_DRAW_BYTES)
 #define BNN_HELLO_REPLY_MAX \
     (BNN_HELLO_FIXED + 2u * (1u + BNN_TEXT_MAX) +               \
      (unsigned)(BNN_MODEL_LAYERS) * (5u + BNN_TEXT_MAX) + BNN_HELLO_STATE)

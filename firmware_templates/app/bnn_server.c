@@ -205,6 +205,16 @@ void bnn_app_fault(const uint32_t frame[8], uint32_t cfsr, uint32_t hfsr, uint32
     size_t size;
 
     state.cached = false;
+#ifdef BNN_FIELD
+    /* Registers and addresses may be made of the key or of drawn weights; where it was is code. */
+    for (size_t i = 0; i < 12u; i++) {
+        bnn_put_u32(reply + 4u * i, i >= 5u && i < 8u ? frame[i] : 0u);
+    }
+    bnn_put_u32(reply + 32, cfsr);
+    bnn_put_u32(reply + 36, hfsr);
+    (void)mmfar;
+    (void)bfar;
+#else
     for (size_t i = 0; i < 8u; i++) {
         bnn_put_u32(reply + 4u * i, frame[i]);
     }
@@ -212,6 +222,7 @@ void bnn_app_fault(const uint32_t frame[8], uint32_t cfsr, uint32_t hfsr, uint32
     bnn_put_u32(reply + 36, hfsr);
     bnn_put_u32(reply + 40, mmfar);
     bnn_put_u32(reply + 44, bfar);
+#endif
     bnn_put_u32(reply + 48, bnn_port_stack_free());
     reply[52] = state.current_type;
     reply[53] = 0;

@@ -20,6 +20,10 @@ static size_t put_text(uint8_t *at, const char *text)
 /* Requests the host may have unanswered: one computed, the others buffered. */
 static uint8_t window(void)
 {
+#ifdef BNN_FIELD
+    /* One answer is kept for a retry, and a second one computed would be another. */
+    return 1u;
+#else
     uint32_t capacity = bnn_port_capacity();
     uint32_t buffered = 0;
 
@@ -27,6 +31,7 @@ static uint8_t window(void)
         buffered = (capacity - BNN_RX_SLACK) / BNN_REQUEST_ENCODED;
     }
     return (uint8_t)(buffered < BNN_WINDOW_MAX ? buffered + 1u : BNN_WINDOW_MAX);
+#endif
 }
 
 void bnn_answer_check(const bnn_frame_t *request)
@@ -34,8 +39,13 @@ void bnn_answer_check(const bnn_frame_t *request)
     if (!bnn_check_empty(request)) {
         return;
     }
+#ifdef BNN_FIELD
+    /* The key is in flash, and a CRC of it would tell 32 bits of the key. */
+    bnn_refuse(request, BNN_ERROR_FIELD, 0);
+#else
     bnn_health_check((uint8_t *)bnn_begin_reply());
     bnn_send_reply(request, BNN_CHECK_REPLY);
+#endif
 }
 
 void bnn_answer_last_fault(const bnn_frame_t *request)
@@ -64,7 +74,7 @@ void bnn_answer_hello(const bnn_frame_t *request)
     reply[1] = BNN_FIRMWARE_MAJOR;
     reply[2] = BNN_FIRMWARE_MINOR;
     reply[3] = BNN_FIRMWARE_PATCH;
-    reply[4] = BNN_MODE_EVALUATION;
+    reply[4] = BNN_MODE;
     reply[5] = bnn_port_counter();
     reply[6] = window();
     reply[7] = (uint8_t)BNN_MAX_SEEDS;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bnnmcu.boards.families.stm32 import BusClock, Stm32V1Uart
 from bnnmcu.boards.families.stm32_reset import reset_macros
 from bnnmcu.boards.families.stm32_watchdog import iwdg
-from bnnmcu.boards.family import Family
+from bnnmcu.boards.family import Family, Storage
 from bnnmcu.boards.model import Require
 
 __all__ = ["FAMILY", "F4Clock", "F4Uart"]
@@ -192,4 +192,7 @@ FAMILY = Family(
     },
     unicorn=True,
     watchdog=iwdg(),
+    # Where there are 256 KB or more, the last sector has 128 KB: RM0390 and RM0090, section 3,
+    # "Flash module organization".  A mark is a bit.
+    storage=Storage("bnn_persist_stm32f4.c", 0x40023C00, 128 << 10, 256 << 10, 1 << 20),
 )
