@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+from click.core import ParameterSource
+
 from bnnmcu.cli.output import note
 from bnnmcu.errors import UsageError
 
@@ -60,7 +63,6 @@ def compile_model(
     from bnnmcu.compiler import read_source
     from bnnmcu.passes import Quantization, lower
 
-    options = Quantization(**quantization)
     if path.suffix != ".onnx" and (mean or std):
         raise UsageError(
             "this file says itself what its pixels mean",
@@ -68,6 +70,7 @@ def compile_model(
             hint="leave it out; only .onnx files need it",
         )
     source = read_source(path, mean=_plain(mean, 0.0), std=_plain(std, 1.0))
+    options = Quantization(**_as_trained(quantization, source.training))
     calibration = None
     if options.first_layer == "calibrated" and data is not None:
         from bnnmcu.data import load_dataset
@@ -80,6 +83,21 @@ def compile_model(
         note(f"the first layer is calibrated on {count} images of {images.name}")
     lowering = lower(source.network, options, calibration=calibration)
     return Model(lowering.graph, lowering, source.training)
+
+
+def _as_trained(quantization: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with the width that the first layer was trained for unless one was typed."""
+    trained = training.get("first_bits")
+    given = quantization.get("first_layer_bits")
+    if type(trained) is not int or not 8 <= trained <= 14 or trained == given:
+        return dict(quantization)
+    context = click.get_current_context(silent=True)
+    typed = context and context.get_parameter_source("first_layer_bits")
+    if typed in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+        note(f"the first layer was trained with {trained} bits, and gets {given}")
+        return dict(quantization)
+    note(f"the first layer has {trained} bits, as it was trained; --first-layer-bits is for others")
+    return dict(quantization) | {"first_layer_bits": trained}
 
 
 def _plain(numbers: tuple[float, ...] | None, default: float) -> float | tuple[float, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import click
+from click.core import ParameterSource
 
 from bnnmcu.cli.options import json_option
 from bnnmcu.cli.output import note, print_json, progress_bar
@@ -61,6 +63,52 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
     help="Straight-through estimator.",
 )
 @click.option(
+    "--first-bits",
+    type=click.IntRange(8, 14),
+    help="Train with the first layer's weights rounded to so many bits, as the export does.",
+)
+@click.option(
+    "--adversarial",
+    "method",
+    type=click.Choice(["fgsm", "pgd"]),
+    help="Train on adversarial examples too, half and half, after some clean epochs.",
+)
+@click.option(
+    "--clean-epochs",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Epochs before adversarial examples join in.",
+)
+@click.option(
+    "--pgd-eps",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.3,
+    show_default=True,
+    help="Radius of PGD's ball.",
+)
+@click.option(
+    "--pgd-step",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.01,
+    show_default=True,
+    help="Step of PGD.",
+)
+@click.option(
+    "--pgd-steps",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Iterations of PGD; the paper has 20 or 40.",
+)
+@click.option(
+    "--fgsm-scale",
+    type=click.Choice(["paper", "published"]),
+    default="paper",
+    show_default=True,
+    help="FGSM's epsilons: |N(0, 39/255)|, or not divided by 255, as in the published code.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
     default=1234,
@@ -91,6 +139,13 @@ def command(
     lr: float,
     batch_size: int,
     ste: str,
+    first_bits: int | None,
+    method: Literal["fgsm", "pgd"] | None,
+    clean_epochs: int,
+    pgd_eps: float,
+    pgd_step: float,
+    pgd_steps: int,
+    fgsm_scale: Literal["paper", "published"],
     seed: int,
     threads: int,
     output: Path,
@@ -104,6 +159,7 @@ def command(
     \b
     Example:
       bnnmcu train --model S64 --ste identity --data mnist:train --first-image 6000 -o s64.pt
+      bnnmcu train --model B64 --adversarial pgd --data mnist:train -o b64-pgd.pt
     """
     match = _MODEL.match(name)
     if not match:
@@ -121,10 +177,20 @@ def command(
             "training needs torch", hint="pip install 'bnnmcu[train]'"
         ) from error
     from bnnmcu.data import load_dataset
+    from bnnmcu.nn.adversarial import AdversarialConfig
     from bnnmcu.nn.config import PaperConfig
 
     config = PaperConfig(match[1], int(match[2]), dataset, ste)  # type: ignore[arg-type]
-    training = TrainingConfig(epochs, lr, batch_size, seed, first_image, threads)
+    adversarial = None
+    if method is not None:
+        adversarial = AdversarialConfig(
+            method, clean_epochs, fgsm_scale, pgd_eps, pgd_step, pgd_steps
+        )
+    else:
+        _refuse_typed("--adversarial")
+    training = TrainingConfig(
+        epochs, lr, batch_size, seed, first_image, threads, adversarial, first_bits
+    )
     images = load_dataset(data)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     if checkpoint.exists():
@@ -148,12 +214,7 @@ def command(
     provenance = {
         "data": f"{images.name}, images {first_image} to {len(images) - 1}",
         "data_name": images.name,
-        "first_image": first_image,
-        "epochs": epochs,
-        "learning_rate": lr,
-        "batch_size": batch_size,
-        "seed": seed,
-        "threads": threads,
+        **training.to_dict(),
     }
     save_net(output, net, training=provenance)
     checkpoint.unlink(missing_ok=True)
@@ -167,3 +228,24 @@ def command(
         f"written to {output}; float network's error on all of {images.name}: "
         f"{100 * train_error:.2f} %\n  next: bnnmcu evaluate {output} --data ..."
     )
+
+
+_OF_ADVERSARIAL = ("clean_epochs", "pgd_eps", "pgd_step", "pgd_steps", "fgsm_scale")
+
+
+def _refuse_typed(needed: str) -> None:
+    """Options that mean nothing here would otherwise be forgotten silently.
+
+    Raises:
+        UsageError: one of them was typed.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in _OF_ADVERSARIAL and source is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{parameter.opts[0]} says how adversarial examples are made",
+                where=parameter.opts[0],
+                hint=f"add {needed}, or leave it out",
+            )

@@ -16,6 +16,8 @@ sign.  Inputs are pixels in [0, 1]: 28x28x1 (MNIST) or 32x32x3 (CIFAR-10).
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,7 @@ from bnnmcu.nn.layers import (
     SignActivation,
     StochasticBinaryConv2d,
 )
+from bnnmcu.nn.quantize import FirstConv2d
 
 __all__ = ["PaperNet", "build"]
 
@@ -36,8 +39,11 @@ def _unit_norm(weight: Tensor, dims: tuple[int, ...]) -> None:
         weight /= torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
 
 
-def _float_conv(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> nn.Conv2d:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
+_Conv = TypeVar("_Conv", bound=nn.Conv2d)
+
+
+def _initialised(conv: _Conv) -> _Conv:
+    """A full-precision convolution: truncated normal, then unit norm of each filter."""
     nn.init.trunc_normal_(conv.weight, std=0.1, a=-0.2, b=0.2)
     _unit_norm(conv.weight, (1, 2, 3))
     return conv
@@ -54,7 +60,7 @@ class PaperNet(nn.Module):
         binary = config.kind != "A"
         scaled = config.kind in ("C", "S")
 
-        self.conv1 = _float_conv(channels, width, 8, 2, 3)
+        self.conv1 = _initialised(FirstConv2d(channels, width, 8, 2, 3, bias=False))
         if binary:
             self.norm2 = BatchNormShift(width, config.bn_momentum)
             self.sign2 = SignActivation(config.ste)
@@ -66,8 +72,8 @@ class PaperNet(nn.Module):
             self.conv3: nn.Module = kind(doubled, doubled, 5, 1, config.ste)
             self.scale3: nn.Module = Scale() if scaled else nn.Identity()
         else:
-            self.conv2 = _float_conv(width, doubled, 6, 2, 0)
-            self.conv3 = _float_conv(doubled, doubled, 5, 1, 0)
+            self.conv2 = _initialised(nn.Conv2d(width, doubled, 6, 2, bias=False))
+            self.conv3 = _initialised(nn.Conv2d(doubled, doubled, 5, bias=False))
         self.dense = nn.Linear(doubled * side * side, CLASSES, bias=False)
         nn.init.normal_(self.dense.weight)
         _unit_norm(self.dense.weight, (1,))

@@ -1,9 +1,9 @@
 """Training of the paper's networks: Adam, cosine decay, checkpoints, exact resume.
 
 Every random choice of an epoch (order of the images, draws of stochastic
-weights) comes from a generator seeded with (seed, epoch).  A run that was
-killed and resumed therefore ends, on the same machine, with the same bits as
-one that was not.
+weights, adversarial examples) comes from a generator seeded with (seed, epoch).
+A run that was killed and resumed therefore ends, on the same machine, with the
+same bits as one that was not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from bnnmcu.data import Dataset
 from bnnmcu.errors import DataError, ModelFileError, UsageError
 from bnnmcu.modelfile import ModelFile, atomic_write, write_model
+from bnnmcu.nn.adversarial import AdversarialConfig, adversarial_batch
 from bnnmcu.nn.config import CLASSES, PaperConfig
 from bnnmcu.nn.paper import PaperNet, build
 
@@ -40,6 +41,10 @@ class TrainingConfig:
         seed: of initial weights, order and draws.
         first_image: images below this index are left out.
         threads: of torch; part of what makes a result reproducible.
+        adversarial: examples that join in after some epochs; None for none.
+        first_bits: width of the integers that the first layer's weights are
+            rounded to in every pass, as an export with so many bits rounds them;
+            None for real weights.
     """
 
     epochs: int = 15
@@ -48,12 +53,26 @@ class TrainingConfig:
     seed: int = 1234
     first_image: int = 0
     threads: int = 1
+    adversarial: AdversarialConfig | None = None
+    first_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.threads < 1:
             raise UsageError("epochs and threads must be at least 1, batch size at least 2")
         if not 0 < self.learning_rate < 1:
             raise UsageError(f"learning rate {self.learning_rate} is not between 0 and 1")
+        if self.adversarial is not None and self.adversarial.after >= self.epochs:
+            raise UsageError(
+                f"adversarial examples after {self.adversarial.after} epochs, but there are only "
+                f"{self.epochs}",
+                hint="train for more epochs, or begin earlier",
+            )
+        if self.first_bits is not None and not 8 <= self.first_bits <= 14:
+            raise UsageError(f"first layer of {self.first_bits} bits; 8 to 14 are possible")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in a manifest; what a training does without is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -103,10 +122,11 @@ def train(
         raise DataError(f"no images from {training.first_image} on: {data.name} has {len(data)}")
     torch.set_num_threads(training.threads)
     net = build(config, training.seed)
+    net.conv1.bits = training.first_bits
     optimizer = torch.optim.Adam(net.parameters(), lr=training.learning_rate)
     identity = {
         "network": config.to_dict(),
-        "training": asdict(training),
+        "training": training.to_dict(),
         "data": data.name,
         "data_sha256": data.sha256(),
     }
@@ -124,6 +144,9 @@ def train(
         generator = torch.Generator().manual_seed(_epoch_seed(training.seed, epoch))
         net.set_generator(generator)
         net.train()
+        adversarial = training.adversarial
+        if adversarial is not None and epoch < adversarial.after:
+            adversarial = None
         order = torch.randperm(len(labels), generator=generator)
         loss_sum, wrong, started = 0.0, 0, time.monotonic()
         for step in range(steps):
@@ -132,8 +155,12 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch = order[step * training.batch_size : (step + 1) * training.batch_size]
-            logits = net(images[batch].float().div(255.0))
+            x = images[batch].float().div(255.0)
+            logits = net(x)
             loss = F.cross_entropy(logits, labels[batch])
+            if adversarial is not None:
+                crafted = adversarial_batch(net, x, adversarial, generator)
+                loss = (loss + F.cross_entropy(net(crafted), labels[batch])) / 2
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -160,6 +187,7 @@ def train(
         if checkpoint is not None:
             _save_state(checkpoint, identity, epoch + 1, net, optimizer)
     net.set_generator(None)
+    net.conv1.settle()
     net.eval()
     return net
 
