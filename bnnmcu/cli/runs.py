@@ -66,8 +66,10 @@ def _summary(store: Store) -> Summary:
 
     check_facts(store.path, store.identity, whole=True)
     summary = summarize(store)
-    draws = summary.identity["config"]["draws"] if summary.identity["model"]["stochastic"] else 1
+    drawn = summary.identity["config"]["draws"] if summary.identity["model"]["stochastic"] else 1
     for case in summary.cases:
+        # Who knows the seed is judged with that one.
+        draws = 1 if case.knows_seed else drawn
         if case.draws != draws:
             raise StoreError(
                 f"{case.attack}, {case.levels} levels: {case.draws} draws an image, not {draws} as "
@@ -75,7 +77,11 @@ def _summary(store: Store) -> Summary:
                 where=str(store.path),
                 hint="a file that was altered or damaged: move it away and start a new run",
             )
-    return replace(summary, identity=_printable(summary.identity))
+    cases = tuple(
+        replace(case, adversary=_printable(case.adversary), settings=_printable(case.settings))
+        for case in summary.cases
+    )
+    return replace(summary, identity=_printable(summary.identity), cases=cases)
 
 
 @command.command("list")
@@ -116,7 +122,7 @@ def list_runs(paths: tuple[Path, ...], as_json: bool) -> None:
             for row in rows
         ],
         text_columns=5,
-        caption="answered: images of all cases; 'bnnmcu runs show RUN' has the figures",
+        caption="answered: examples of all cases; 'bnnmcu runs show RUN' has the figures",
     )
 
 
@@ -151,18 +157,17 @@ def _row(path: Path, named: bool) -> dict[str, Any] | None:
         note(_printable(f"left out: {error.where}: {error.what}"))
         return None
     identity = summary.identity
-    wanted = 1 + len(identity["config"]["attacks"])
     return {
         "path": str(path),
         "model": identity["model"]["name"],
         "oracle": identity["oracle"]["name"],
         "label": identity["oracle"]["label"],
         "data": identity["data"]["name"],
-        "cases": wanted,
-        "answered": sum(case.images for case in summary.cases),
-        "total": wanted * identity["data"]["images"],
+        "cases": 1 + len(identity["config"]["attacks"]),
+        "answered": sum(case.examples for case in summary.cases),
+        "total": summary.planned,
         "complete": summary.complete,
-        "flags": [flag.code for flag in summary.flags],
+        "flags": list(dict.fromkeys(flag.code for flag in summary.flags)),
         "sessions": len(sessions),
         "last_session": sessions[-1].started_at if sessions else None,
     }
@@ -180,7 +185,7 @@ def show(run: Path, as_json: bool) -> None:
     Example:
       bnnmcu runs show s64/results/attack-0123456789ab.sqlite
     """
-    from bnnmcu.cli.attack import print_summary
+    from bnnmcu.cli.summary import print_summary
     from bnnmcu.store import Store
     from bnnmcu.store.lock import is_held
     from bnnmcu.store.timing import timing_of

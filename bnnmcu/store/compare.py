@@ -18,7 +18,8 @@ class ContentRow:
     """One answer, or an image without one, as every run of the campaign must have it.
 
     Attributes:
-        attack, levels, image: the place.
+        attack, levels, image, target: the place; without a target, the image was
+            to become any other class.
         true_label: the data's.
         input_sha256: of the pixels.
         linf, l2, zero_gradients, crafted_by: see :class:`bnnmcu.store.Example`.
@@ -28,6 +29,7 @@ class ContentRow:
     attack: str
     levels: int
     image: int
+    target: int | None
     true_label: int
     input_sha256: str
     linf: int
@@ -40,15 +42,19 @@ class ContentRow:
     label: int | None = None
 
     @property
-    def key(self) -> tuple[str, int, int, int]:
+    def key(self) -> tuple[str, int, int, int, int]:
         """Where the row belongs; rows are in this order."""
-        return self.attack, self.levels, self.image, -1 if self.draw is None else self.draw
+        target, draw = (-1 if one is None else one for one in (self.target, self.draw))
+        return self.attack, self.levels, self.image, target, draw
 
     @property
     def place(self) -> str:
         """The same for people."""
         case = f"{self.attack} {self.levels}/255" if self.levels else self.attack
-        return f"{case}, image {self.image}" + ("" if self.draw is None else f", draw {self.draw}")
+        place = f"{case}, image {self.image}"
+        if self.target is not None:
+            place += f" to class {self.target}"
+        return place + ("" if self.draw is None else f", draw {self.draw}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class Comparison:
 
 
 def content_rows(path: Path) -> Iterator[ContentRow]:
-    """All reproducible rows of a results file, by attack, levels, image and draw.
+    """All reproducible rows of a results file, by attack, levels, image, target and draw.
 
     Two runs of one campaign give equal rows, however often either was killed,
     and whichever machine it went on with.
@@ -112,6 +118,7 @@ def content_rows(path: Path) -> Iterator[ContentRow]:
                 attack=one.attack,
                 levels=one.levels,
                 image=one.image,
+                target=one.target,
                 true_label=one.true_label,
                 input_sha256=one.sha256,
                 linf=one.linf,

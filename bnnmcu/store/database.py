@@ -16,11 +16,11 @@ from bnnmcu.store.identity import check_facts
 from bnnmcu.store.place import check_place
 from bnnmcu.store.schema import (
     APPLICATION_ID,
-    OLD_VERSION,
     SCHEMA_VERSION,
     check_objects,
     create,
 )
+from bnnmcu.store.schema_old import OLD_TABLES
 from bnnmcu.store.values import MAX_BYTES, differences, plain_json, short
 
 __all__ = [
@@ -198,9 +198,9 @@ def check_kind(path: Path, database: sqlite3.Connection) -> int:
             where=str(path),
             hint="give the run a file of its own",
         )
-    if version not in (OLD_VERSION, SCHEMA_VERSION):
+    if version not in (*OLD_TABLES, SCHEMA_VERSION):
         raise StoreError(
-            f"results of schema version {version}; this bnnmcu reads {OLD_VERSION} "
+            f"results of schema version {version}; this bnnmcu reads {min(OLD_TABLES)} "
             f"to {SCHEMA_VERSION}",
             where=str(path),
             hint="use the bnnmcu that wrote it, or start a new run",

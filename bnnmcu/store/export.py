@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from bnnmcu.errors import MissingDependencyError
 from bnnmcu.store.place import table_path
-from bnnmcu.store.rows import Draw, Stored
+from bnnmcu.store.rows import NO_TARGET, Draw, Stored
 from bnnmcu.store.store import Store
 
 __all__ = ["COLUMNS", "Exported", "export_csv", "export_parquet", "stream_csv"]
@@ -29,6 +29,7 @@ COLUMNS = {
     "attack": "string",
     "levels": "int64",
     "image": "int64",
+    "target": "int64",
     "true_label": "int64",
     "draw": "int64",
     "input_sha256": "string",
@@ -195,6 +196,7 @@ def _row(one: Stored, number: int, draw: Draw) -> tuple[Any, ...]:
         one.attack,
         one.levels,
         one.image,
+        NO_TARGET if one.target is None else one.target,
         one.true_label,
         number,
         one.sha256,

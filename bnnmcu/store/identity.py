@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bnnmcu.store.values import Checker
+from bnnmcu.store.values import MAX_LEVELS, Checker
 
 __all__ = ["check_facts"]
 
@@ -39,6 +39,10 @@ def _attacks(check: Checker, name: str, value: Any) -> None:
         raise check.fail(f"{name} is {value!r:.40}, not a list of attacks")
     for i, one in enumerate(value):
         check.word(f"{name}.{i}.attack", one.get("attack"))
+        if "case" in one:
+            check.word(f"{name}.{i}.case", one["case"])
+        if "levels" in one:
+            check.integer(f"{name}.{i}.levels", one["levels"], 0, MAX_LEVELS)
         if "eot_draws" in one:
             check.integer(f"{name}.{i}.eot_draws", one["eot_draws"], 1, _MAX_DRAWS)
 

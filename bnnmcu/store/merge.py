@@ -17,7 +17,7 @@ from typing import Any
 from bnnmcu.errors import StoreError, UsageError
 from bnnmcu.store.database import check_identity, connect, explained, fill_new, transaction
 from bnnmcu.store.place import new_results
-from bnnmcu.store.rows import Draw, Stored
+from bnnmcu.store.rows import NO_TARGET, Draw, Stored
 from bnnmcu.store.store import Store
 
 __all__ = ["Merged", "merge"]
@@ -87,8 +87,8 @@ def _fill(database: sqlite3.Connection, stores: Sequence[Store]) -> Merged:
     images = queries = twice = 0
     for case in cases:
         labelled = [_labelled(store, number, case) for number, store in enumerate(stores)]
-        merged = heapq.merge(*labelled, key=lambda found: (found[1].image, found[0]))
-        for _, group in itertools.groupby(merged, key=lambda found: found[1].image):
+        merged = heapq.merge(*labelled, key=lambda found: (*_place(found), found[0]))
+        for _, group in itertools.groupby(merged, key=_place):
             found = list(group)
             answered = _agreed(stores, found)
             number, first = found[0]
@@ -101,6 +101,12 @@ def _fill(database: sqlite3.Connection, stores: Sequence[Store]) -> Merged:
                 queries += len(rows)
                 twice += len(rows) * (sum(bool(one.draws) for _, one in found) - 1)
     return Merged(images, queries, twice, count)
+
+
+def _place(found: tuple[int, Stored]) -> tuple[int, int]:
+    """Image and target as they are in the file, so that they have an order."""
+    one = found[1]
+    return one.image, NO_TARGET if one.target is None else one.target
 
 
 def _labelled(store: Store, number: int, case: tuple[str, int]) -> Iterator[tuple[int, Stored]]:
@@ -166,9 +172,10 @@ def _conflict(
     theirs: Any,
 ) -> StoreError:
     number, one = first
+    place = f"image {one.image}" + ("" if one.target is None else f" to class {one.target}")
     values = "" if what == "answers" else f" ({mine!r:.40} and {theirs!r:.40})"
     return StoreError(
-        f"{one.attack}, {one.levels} levels, image {one.image}: {what} differ from those in "
+        f"{one.attack}, {one.levels} levels, {place}: {what} differ from those in "
         f"{stores[number].path}{values}",
         where=str(stores[second].path),
         hint="nothing was written; 'bnnmcu runs compare' shows all differences",
@@ -177,12 +184,13 @@ def _conflict(
 
 def _insert_example(database: sqlite3.Connection, row: int, one: Stored, session: int) -> None:
     database.execute(
-        "INSERT INTO example VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        "INSERT INTO example VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
         (
             row,
             one.attack,
             one.levels,
             one.image,
+            NO_TARGET if one.target is None else one.target,
             one.true_label,
             one.pixels,
             one.sha256,

@@ -1,4 +1,4 @@
-"""From version 1 of the schema to the present one."""
+"""From earlier versions of the schema to the present one."""
 
 from __future__ import annotations
 
@@ -9,48 +9,51 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bnnmcu.store.database import harden, transaction
-from bnnmcu.store.rows import pixels_sha256
+from bnnmcu.store.rows import NO_TARGET, pixels_sha256
 from bnnmcu.store.schema import create
 from bnnmcu.store.values import Checker
 
 __all__ = ["in_memory", "migrate"]
 
-_OLD = ("run", "session", "example", "query")
+# In an order in which every table stands before those that refer to it.
+_OLD = {
+    1: ("run", "session", "example", "query"),
+    2: ("run", "session", "example", "crafting", "query", "timing"),
+}
 
 
-def migrate(path: Path, database: sqlite3.Connection) -> Path:
-    """Bring a checked file of version 1 up to date; gives the copy that was kept.
+def migrate(path: Path, database: sqlite3.Connection, version: int) -> Path:
+    """Bring a checked file of that earlier version up to date; gives the copy that was kept.
 
     All in one transaction: after a kill the file is of one version or the other.
 
     Raises:
         StoreError: the file was altered.
     """
-    copy = _keep_copy(path, database)
+    copy = _keep_copy(path, database, version)
     with transaction(database):
-        _upgrade(path, database)
+        _upgrade(path, database, version)
     return copy
 
 
-def in_memory(path: Path, database: sqlite3.Connection) -> sqlite3.Connection:
-    """The present version of a checked file of version 1, which stays as it is."""
+def in_memory(path: Path, database: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    """The present version of a checked file of an earlier one, which stays as it is."""
     memory = sqlite3.connect(":memory:", isolation_level=None)
     try:
         harden(memory)
         database.backup(memory)
         with transaction(memory):
-            _upgrade(path, memory)
+            _upgrade(path, memory, version)
     except BaseException:
         memory.close()
         raise
     return memory
 
 
-def _keep_copy(path: Path, database: sqlite3.Connection) -> Path:
+def _keep_copy(path: Path, database: sqlite3.Connection, version: int) -> Path:
     """``NAME.v1`` beside the file, or ``NAME.v1-2`` where that is taken."""
-    names = itertools.chain(
-        [f"{path.name}.v1"], (f"{path.name}.v1-{i}" for i in itertools.count(2))
-    )
+    first = f"{path.name}.v{version}"
+    names = itertools.chain([first], (f"{first}-{i}" for i in itertools.count(2)))
     copy = next(candidate for name in names if not (candidate := path.with_name(name)).exists())
     partial = path.with_name(f".{copy.name}.partial")
     partial.unlink(missing_ok=True)
@@ -67,12 +70,38 @@ def _keep_copy(path: Path, database: sqlite3.Connection) -> Path:
     return partial.rename(copy)
 
 
-def _upgrade(path: Path, database: sqlite3.Connection) -> None:
+def _upgrade(path: Path, database: sqlite3.Connection, version: int) -> None:
+    """To the present version, as part of the open transaction."""
     database.execute("PRAGMA defer_foreign_keys = ON")
-    for table in _OLD:
+    # A view would be rewritten to follow the tables that it reads.
+    database.execute("DROP VIEW IF EXISTS queries")
+    for table in _OLD[version]:
         database.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     create(database)
     database.execute("INSERT INTO run SELECT id, identity FROM old_run")
+    if version == 1:
+        _from_1(path, database)
+    else:
+        _from_2(database)
+    for table in reversed(_OLD[version]):
+        database.execute(f"DROP TABLE old_{table}")
+
+
+def _from_2(database: sqlite3.Connection) -> None:
+    """Version 2 knew no targets: every attack was untargeted."""
+    database.execute("INSERT INTO session SELECT * FROM old_session")
+    database.execute(
+        "INSERT INTO example SELECT id, attack, levels, image, ?, true_label, pixels, sha256, "
+        "linf, l2, zero_gradients, crafted_by FROM old_example",
+        (NO_TARGET,),
+    )
+    database.execute("INSERT INTO crafting SELECT * FROM old_crafting")
+    database.execute("INSERT INTO query SELECT * FROM old_query")
+    database.execute("INSERT INTO timing SELECT * FROM old_timing")
+
+
+def _from_1(path: Path, database: sqlite3.Connection) -> None:
+    """Version 1 had times and counts among the content, and another hash of the pixels."""
     boards = {}
     for session, started, provenance in database.execute("SELECT * FROM old_session").fetchall():
         about = Checker(path, f"session {session}").mapping("provenance", provenance)
@@ -82,7 +111,8 @@ def _upgrade(path: Path, database: sqlite3.Connection) -> None:
         )
     for row, *values, session in database.execute("SELECT * FROM old_example ORDER BY id"):
         values[5] = _new_sha256(path, row, values[4], values[5])
-        database.execute("INSERT INTO example VALUES (?,?,?,?,?,?,?,?,?,?,?)", (row, *values))
+        values.insert(3, NO_TARGET)
+        database.execute("INSERT INTO example VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (row, *values))
         # When it was crafted, version 1 did not say.
         database.execute("INSERT INTO crafting VALUES (?, ?, NULL, NULL)", (row, session))
     database.execute(
@@ -94,8 +124,6 @@ def _upgrade(path: Path, database: sqlite3.Connection) -> None:
         "polluted FROM old_query WHERE session = ?",
         [(board, session) for session, board in boards.items()],
     )
-    for table in reversed(_OLD):
-        database.execute(f"DROP TABLE old_{table}")
 
 
 def _new_sha256(path: Path, row: int, pixels: bytes, old: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bnnmcu.store.values import MAX_CLASSES, MAX_DRAWS, Checker
+from bnnmcu.store.values import MAX_CLASSES, MAX_DRAWS, MAX_LEVELS, Checker
 
 __all__ = [
+    "NO_TARGET",
     "Draw",
     "Example",
-    "Judged",
     "Stored",
     "check_board",
     "check_example",
@@ -26,6 +26,8 @@ __all__ = [
     "read_rows",
 ]
 
+#: In the file, of an image that is to become any other class.
+NO_TARGET = -1
 _MAX_IMAGE = 2**31 - 1
 # Far above any norm of pixels within [0, 1], and far below what sums could overflow.
 _MAX_NORM = 1e9
@@ -38,16 +40,17 @@ class Example:
     """An image as it is shown to the oracle.
 
     Attributes:
-        attack: the case, ``clean`` or an attack's name.
-        levels: its budget in pixel levels, 0 when clean.
+        attack: the case, ``clean`` or the name of an attack with its settings.
+        levels: its budget in pixel levels, L-infinity or L2; 0 when clean or without one.
         image: index in the data set.
         true_label: the data's.
         pixels: uint8, shape (H, W, C).
         linf: largest change in pixel levels.
         l2: Euclidean norm of the change, in units of the pixels' range [0, 1].
         zero_gradients: share of the attack's steps without any gradient.
-        crafted_by: all parameters of the attack, and as ``estimator_kept`` which
-            estimator's image this is; empty when clean.
+        crafted_by: all parameters of the attack, and what it said of this image
+            (as ``estimator_kept`` which estimator's it is); empty when clean.
+        target: the class that the image is to become; None: any but its own.
     """
 
     attack: str
@@ -59,26 +62,7 @@ class Example:
     l2: float = 0.0
     zero_gradients: float = 0.0
     crafted_by: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What metrics need of one answered example; see :class:`Example`.
-
-    Attributes:
-        labels: the oracle's, one for each draw.
-        ticks: likewise, without polluted counts; empty without a device.
-    """
-
-    attack: str
-    levels: int
-    image: int
-    true_label: int
-    linf: int
-    l2: float
-    zero_gradients: float
-    labels: tuple[int, ...]
-    ticks: tuple[int, ...]
+    target: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +70,7 @@ class Draw:
     """One answer.  The first three are content; the rest differs between runs.
 
     Attributes:
-        seed: 16 hexadecimal digits.
+        seed: 16 hexadecimal digits, or ``unknown`` where only the device knows it.
         logits: one integer a class.
         label: where the largest is.
         session: row of the session that asked.
@@ -116,6 +100,7 @@ class Stored:
 
     Attributes:
         row: its number in the file.
+        target: None where the image is to become any other class.
         pixels: H * W * C bytes; the shape is the network's.
         sha256: of these bytes.
         crafted_by: JSON text.
@@ -129,6 +114,7 @@ class Stored:
     attack: str
     levels: int
     image: int
+    target: int | None
     true_label: int
     pixels: bytes
     sha256: str
@@ -151,12 +137,21 @@ def check_example(path: Path, one: Example) -> None:
     """Raise a StoreError for an example that could be written, but not read again."""
     check = Checker(path, f"image {one.image!r} of {one.attack!r:.40}")
     check.word("attack", one.attack)
-    check.integer("levels", one.levels, 0, 255)
+    check.integer("levels", one.levels, 0, MAX_LEVELS)
     check.integer("image", one.image, 0, _MAX_IMAGE)
     check.integer("true_label", one.true_label, 0, MAX_CLASSES - 1)
+    if one.target is not None:
+        _check_target(check, one.target, one.true_label, MAX_CLASSES)
     check.integer("linf", one.linf, 0, 255)
     check.real("l2", one.l2, _MAX_NORM)
     check.real("zero_gradients", one.zero_gradients, 1.0)
+
+
+def _check_target(check: Checker, target: object, true_label: int, classes: int) -> int:
+    found = check.integer("target", target, 0, classes - 1)
+    if found == true_label:
+        raise check.fail(f"target is {found}, the image's own class")
+    return found
 
 
 def check_board(path: Path, board: str) -> None:
@@ -183,35 +178,38 @@ def read_rows(
         database: of the present schema, open for reading.
         path: for messages.
         images: how many the data set has, if that is known.
-        cases: attack and levels; in each, images ascend.
+        cases: attack and levels; in each, images ascend, and so do the targets of an image.
 
     Raises:
         StoreError: a value that no campaign writes.
     """
-    shape: tuple[int, int] | None = None
+    classes: int | None = None
     for case in cases:
-        last = -1
+        last, draws = (-1, NO_TARGET), None
         for row in database.execute(
             "SELECT e.id, e.attack, e.levels, e.image, e.true_label, e.pixels, e.sha256, e.linf, "
-            "e.l2, e.zero_gradients, e.crafted_by, c.session, c.at, c.seconds FROM example e "
-            "LEFT JOIN crafting c ON c.example = e.id WHERE e.attack = ? AND e.levels = ? "
-            "ORDER BY e.image",
+            "e.l2, e.zero_gradients, e.crafted_by, c.session, c.at, c.seconds, e.target "
+            "FROM example e LEFT JOIN crafting c ON c.example = e.id "
+            "WHERE e.attack = ? AND e.levels = ? ORDER BY e.image, e.target",
             case,
         ):
-            stored = _example(database, path, row, last, images)
+            stored = _example(database, path, row, images)
+            check = Checker(path, f"image {stored.image} ({stored.attack})")
+            place = (stored.image, NO_TARGET if stored.target is None else stored.target)
             if stored.draws:
                 own = (len(stored.draws), len(stored.draws[0].logits))
-                shape = shape or own
-                if own != shape:
-                    raise Checker(path, f"image {stored.image} ({stored.attack})").fail(
-                        f"answers of shape {own}; others have {shape}"
-                    )
-            last = stored.image
+                # An attack may be judged on fewer draws than others, but on as many everywhere.
+                draws, classes = draws or own[0], classes or own[1]
+                if own != (draws, classes):
+                    raise check.fail(f"answers of shape {own}; others have {(draws, classes)}")
+            if place <= last:
+                raise check.fail("stands twice in its case")
+            last = place
             yield stored
 
 
 def _example(
-    database: sqlite3.Connection, path: Path, row: tuple[Any, ...], last: int, images: int | None
+    database: sqlite3.Connection, path: Path, row: tuple[Any, ...], images: int | None
 ) -> Stored:
     check = Checker(path, f"example {row[0]}")
     pixels = check.blob("pixels", row[5])
@@ -222,12 +220,15 @@ def _example(
     top = _MAX_IMAGE if images is None else min(images - 1, _MAX_IMAGE)
     draws = _draws(database, check, row[0], sha256)
     classes = len(draws[0].logits) if draws else MAX_CLASSES
+    true_label = check.integer("true_label", row[4], 0, classes - 1)
+    target = None if row[14] == NO_TARGET else _check_target(check, row[14], true_label, classes)
     return Stored(
         row=check.integer("id", row[0], 1, 2**62),
         attack=check.word("attack", row[1]),
-        levels=check.integer("levels", row[2], 0, 255),
-        image=check.integer("image", row[3], last + 1, top),
-        true_label=check.integer("true_label", row[4], 0, classes - 1),
+        levels=check.integer("levels", row[2], 0, MAX_LEVELS),
+        image=check.integer("image", row[3], 0, top),
+        target=target,
+        true_label=true_label,
         pixels=pixels,
         sha256=sha256,
         linf=check.integer("linf", row[7], 0, 255),
@@ -283,7 +284,7 @@ def _draw(check: Checker, row: tuple[Any, ...], logits: tuple[int, ...]) -> Draw
     if ticks is not None:
         check.integer("ticks", ticks, 0, 2**32 - 1)
     return Draw(
-        seed=check.hexadecimal("seed", row[2], 16),
+        seed=check.seed("seed", row[2]),
         logits=logits,
         label=row[4],
         session=check.integer("session", row[5], 1, 2**62),

@@ -12,12 +12,11 @@ import sqlite3
 from pathlib import Path
 
 from bnnmcu.errors import StoreError
+from bnnmcu.store.schema_old import OLD_TABLES
 
-__all__ = ["APPLICATION_ID", "OLD_VERSION", "SCHEMA_VERSION", "check_objects", "create"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "check_objects", "create"]
 
-SCHEMA_VERSION = 2
-#: Read, and migrated when the run goes on.
-OLD_VERSION = 1
+SCHEMA_VERSION = 3
 #: "bnnr" in ASCII: tells our files from other SQLite databases.
 APPLICATION_ID = 0x626E6E72
 
@@ -37,6 +36,7 @@ CREATE TABLE example (
     attack TEXT NOT NULL,
     levels INTEGER NOT NULL,
     image INTEGER NOT NULL,
+    target INTEGER NOT NULL,
     true_label INTEGER NOT NULL,
     pixels BLOB NOT NULL,
     sha256 TEXT NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE example (
     l2 REAL NOT NULL,
     zero_gradients REAL NOT NULL,
     crafted_by TEXT NOT NULL,
-    UNIQUE (attack, levels, image)
+    UNIQUE (attack, levels, image, target)
 ) STRICT;
 CREATE TABLE crafting (
     example INTEGER PRIMARY KEY REFERENCES example (id),
@@ -75,52 +75,12 @@ CREATE TABLE timing (
     FOREIGN KEY (example, draw) REFERENCES query (example, draw)
 ) STRICT, WITHOUT ROWID;
 CREATE VIEW queries AS
-SELECT e.attack, e.levels, e.image, e.true_label, q.draw, q.input_sha256, q.seed, q.label,
-    q.logits, e.linf, e.l2, e.zero_gradients, e.crafted_by, t.board, t.answered_at, t.latency_s,
-    t.attempts, t.ticks, t.polluted, t.session
+SELECT e.attack, e.levels, e.image, e.target, e.true_label, q.draw, q.input_sha256, q.seed,
+    q.label, q.logits, e.linf, e.l2, e.zero_gradients, e.crafted_by, t.board, t.answered_at,
+    t.latency_s, t.attempts, t.ticks, t.polluted, t.session
 FROM example e
 JOIN query q ON q.example = e.id
 JOIN timing t ON t.example = q.example AND t.draw = q.draw;
-"""
-
-# Version 1, as it was; only ever compared with.
-_OLD_TABLES = """
-CREATE TABLE run (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    identity TEXT NOT NULL
-) STRICT;
-CREATE TABLE session (
-    id INTEGER PRIMARY KEY,
-    started_at TEXT NOT NULL,
-    provenance TEXT NOT NULL
-) STRICT;
-CREATE TABLE example (
-    id INTEGER PRIMARY KEY,
-    attack TEXT NOT NULL,
-    levels INTEGER NOT NULL,
-    image INTEGER NOT NULL,
-    true_label INTEGER NOT NULL,
-    pixels BLOB NOT NULL,
-    sha256 TEXT NOT NULL,
-    linf INTEGER NOT NULL,
-    l2 REAL NOT NULL,
-    zero_gradients REAL NOT NULL,
-    crafted_by TEXT NOT NULL,
-    session INTEGER NOT NULL REFERENCES session (id),
-    UNIQUE (attack, levels, image)
-) STRICT;
-CREATE TABLE query (
-    example INTEGER NOT NULL REFERENCES example (id),
-    draw INTEGER NOT NULL,
-    seed TEXT NOT NULL,
-    logits BLOB NOT NULL,
-    label INTEGER NOT NULL,
-    ticks INTEGER,
-    polluted INTEGER NOT NULL,
-    answered_at TEXT NOT NULL,
-    session INTEGER NOT NULL REFERENCES session (id),
-    PRIMARY KEY (example, draw)
-) STRICT, WITHOUT ROWID;
 """
 
 
@@ -148,7 +108,7 @@ def check_objects(path: Path, database: sqlite3.Connection, version: int) -> Non
     """
     expected = sqlite3.connect(":memory:")
     try:
-        expected.executescript(_TABLES if version == SCHEMA_VERSION else _OLD_TABLES)
+        expected.executescript(_TABLES if version == SCHEMA_VERSION else OLD_TABLES[version])
         wanted = _objects(expected)
     finally:
         expected.close()

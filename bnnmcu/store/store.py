@@ -32,13 +32,15 @@ from bnnmcu.store.database import (
     read_identity,
 )
 from bnnmcu.store.identity import check_facts
+from bnnmcu.store.judged import Judged, judge
 from bnnmcu.store.lock import Holder
 from bnnmcu.store.migrate import in_memory, migrate
+from bnnmcu.store.pending import Pending, read_pending
 from bnnmcu.store.place import check_place
 from bnnmcu.store.provenance import now
 from bnnmcu.store.rows import (
+    NO_TARGET,
     Example,
-    Judged,
     Stored,
     check_board,
     check_example,
@@ -48,6 +50,7 @@ from bnnmcu.store.rows import (
 )
 from bnnmcu.store.schema import SCHEMA_VERSION
 from bnnmcu.store.sessions import Session, begin_session, read_sessions
+from bnnmcu.store.values import UNKNOWN_SEED
 
 __all__ = ["Store", "image_count"]
 
@@ -90,7 +93,7 @@ class Store:
         """Start a run, or go on with the one in the file.
 
         Args:
-            path: is created if it is not there; a file of version 1 is migrated,
+            path: is created if it is not there; a file of an earlier version is migrated,
                 and a copy of it kept.
             identity: all that must agree (plain JSON values).
             provenance: kept for this session, never compared; versions, machine
@@ -125,7 +128,7 @@ class Store:
                 check_identity(path, identity, read_identity(path, database))
             if store.version != SCHEMA_VERSION:
                 about["migrated_from"] = store.version
-                about["copy_kept"] = migrate(path, database).name
+                about["copy_kept"] = migrate(path, database, store.version).name
             # Only now: a refused file is left as it was, to the last byte.
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA foreign_keys = ON")
@@ -159,7 +162,7 @@ class Store:
                 if version != SCHEMA_VERSION:
                     with contextlib.closing(database) as old:
                         old.execute("COMMIT")
-                        database = in_memory(path, old)
+                        database = in_memory(path, old, version)
         except BaseException:
             database.close()
             raise
@@ -179,9 +182,10 @@ class Store:
         holder = Holder(path)
         try:
             with explained(path), contextlib.closing(connect(path, writable=True)) as database:
-                if check_kind(path, database) == SCHEMA_VERSION:
+                version = check_kind(path, database)
+                if version == SCHEMA_VERSION:
                     return None
-                copy = migrate(path, database)
+                copy = migrate(path, database, version)
                 database.execute("PRAGMA journal_mode = DELETE")
                 return copy
         finally:
@@ -237,12 +241,14 @@ class Store:
                 check_example(self.path, one)
                 pixels = np.ascontiguousarray(one.pixels, dtype=np.uint8).tobytes()
                 cursor = self._database.execute(
-                    "INSERT INTO example (attack, levels, image, true_label, pixels, sha256, "
-                    "linf, l2, zero_gradients, crafted_by) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                    "INSERT INTO example (attack, levels, image, target, true_label, pixels, "
+                    "sha256, linf, l2, zero_gradients, crafted_by) "
+                    "VALUES (?,?,?,?,?,?,?,?,?,?,?)",
                     (
                         one.attack,
                         one.levels,
                         one.image,
+                        NO_TARGET if one.target is None else one.target,
                         one.true_label,
                         pixels,
                         pixels_sha256(pixels),
@@ -260,7 +266,7 @@ class Store:
     def add_answer(
         self,
         example: int,
-        seeds: npt.NDArray[np.uint64],
+        seeds: npt.NDArray[np.uint64] | None,
         logits: npt.NDArray[np.int64],
         ticks: npt.NDArray[np.uint32] | None,
         polluted: bool,
@@ -273,7 +279,7 @@ class Store:
 
         Args:
             example: the row of the image.
-            seeds: shape (D,).
+            seeds: shape (D,); None where only the device knows them.
             logits: shape (D, classes).
             ticks: shape (D,) or None.
             polluted: the ticks are not to be trusted.
@@ -287,8 +293,9 @@ class Store:
         check_board(self.path, board)
         at = now()
         answers, times = [], []
-        for draw in range(len(seeds)):
-            seed, values = f"{int(seeds[draw]):016x}", logits[draw].astype("<i8").tobytes()
+        for draw in range(len(logits)):
+            seed = UNKNOWN_SEED if seeds is None else f"{int(seeds[draw]):016x}"
+            values = logits[draw].astype("<i8").tobytes()
             answers.append((draw, seed, values, int(argmax(logits[draw])), example))
             count = None if ticks is None else int(ticks[draw])
             times.append(
@@ -301,40 +308,27 @@ class Store:
             )
             self._database.executemany("INSERT INTO timing VALUES (?,?,?,?,?,?,?,?,?)", times)
 
-    def images(self, attack: str, levels: int) -> set[int]:
-        """Indices of the images that a case has already."""
+    def examples(self, attack: str, levels: int) -> set[tuple[int, int | None]]:
+        """Image and target of what a case has already."""
         with explained(self.path):
             rows = self._database.execute(
-                "SELECT image FROM example WHERE attack = ? AND levels = ?", (attack, levels)
-            ).fetchall()
-        return {int(row[0]) for row in rows}
-
-    def unanswered(
-        self, attack: str, levels: int, shape: tuple[int, int, int]
-    ) -> list[tuple[int, int, npt.NDArray[np.uint8]]]:
-        """Row, image index and pixels of a case's images without an answer, by index.
-
-        Raises:
-            StoreError: the pixels of one were altered.
-        """
-        with explained(self.path):
-            rows = self._database.execute(
-                "SELECT id, image, pixels, sha256 FROM example WHERE attack = ? AND levels = ? "
-                "AND NOT EXISTS (SELECT 1 FROM query WHERE query.example = example.id) "
-                "ORDER BY image",
+                "SELECT image, target FROM example WHERE attack = ? AND levels = ?",
                 (attack, levels),
             ).fetchall()
-        size = int(np.prod(shape))
-        found = []
-        for row, image, blob, sha256 in rows:
-            if len(blob) != size or pixels_sha256(blob) != sha256:
-                raise StoreError(
-                    f"the pixels of image {image} ({attack}, {levels} levels) were altered",
-                    where=str(self.path),
-                    hint="move the file away and start a new run",
-                )
-            found.append((int(row), int(image), np.frombuffer(blob, np.uint8).reshape(shape)))
-        return found
+        return {(int(row[0]), None if row[1] == NO_TARGET else int(row[1])) for row in rows}
+
+    def unanswered(self, attack: str, levels: int, shape: tuple[int, int, int]) -> list[Pending]:
+        """A case's images without an answer, by index and target.
+
+        Args:
+            attack, levels: the case.
+            shape: of an image, (H, W, C).
+
+        Raises:
+            StoreError: one of them was altered.
+        """
+        with explained(self.path):
+            return read_pending(self._database, self.path, (attack, levels), shape)
 
     def cases(self, *, by_name: bool = False) -> list[tuple[str, int]]:
         """Attack and levels of every case: in the order of crafting, or by name and levels."""
@@ -370,19 +364,4 @@ class Store:
         Raises:
             StoreError: a value that no campaign writes.
         """
-        return [_judged(one) for one in self.rows() if one.draws]
-
-
-def _judged(one: Stored) -> Judged:
-    counts = (None if draw.polluted else draw.ticks for draw in one.draws)
-    return Judged(
-        attack=one.attack,
-        levels=one.levels,
-        image=one.image,
-        true_label=one.true_label,
-        linf=one.linf,
-        l2=one.l2,
-        zero_gradients=one.zero_gradients,
-        labels=tuple(draw.label for draw in one.draws),
-        ticks=tuple(count for count in counts if count is not None),
-    )
+        return [judge(one) for one in self.rows() if one.draws]

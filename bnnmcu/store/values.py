@@ -13,14 +13,28 @@ from typing import Any
 
 from bnnmcu.errors import StoreError
 
-__all__ = ["MAX_BYTES", "MAX_CLASSES", "MAX_DRAWS", "Checker", "differences", "plain_json", "short"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_CLASSES",
+    "MAX_DRAWS",
+    "MAX_LEVELS",
+    "UNKNOWN_SEED",
+    "Checker",
+    "differences",
+    "plain_json",
+    "short",
+]
 
 MAX_DRAWS = 65_536
+#: Of a budget: an L2 norm of 1000 in units of one pixel level.
+MAX_LEVELS = 255_000
 MAX_CLASSES = 65_536
 #: Of any value; an image of 2048 x 2048 in colour has 12 MiB.
 MAX_BYTES = 64 * 2**20
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**64
+#: In place of a seed that only the device knows.
+UNKNOWN_SEED = "unknown"
 _HEX = {length: re.compile(rf"\A[0-9a-f]{{{length}}}\Z") for length in (16, 64)}
 _TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z\Z")
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
@@ -112,6 +126,10 @@ class Checker:
         if not isinstance(value, str) or not _HEX[length].match(value):
             raise self.fail(f"{name} is {value!r:.40}, not {length} hexadecimal digits")
         return value
+
+    def seed(self, name: str, value: object) -> str:
+        """16 lower-case hexadecimal digits, or the word for a seed that only the device knows."""
+        return UNKNOWN_SEED if value == UNKNOWN_SEED else self.hexadecimal(name, value, 16)
 
     def word(self, name: str, value: object) -> str:
         """A name of letters, digits and a few signs."""

@@ -59,6 +59,8 @@ def test_the_command_lists_and_shows(
     "change",
     [
         "UPDATE run SET identity = json_set(identity, '$.model.name', char(27, 91, 50, 74, 7))",
+        "UPDATE run SET identity = json_set(identity, '$.config.attacks[0].adversary', char(27))",
+        "UPDATE run SET identity = json_set(identity, '$.config.attacks[0].loss', char(27))",
         "UPDATE session SET provenance = json_object('board', char(27))",
         "UPDATE session SET provenance = json_object('command', json_array(char(7)))",
     ],
@@ -76,6 +78,10 @@ def test_showing_a_hostile_run_steers_no_terminal(whole: Path, tmp_path: Path, c
     ("change", "message"),
     [
         ("json_set(identity, '$.config.draws', 4)", "clean, 0 levels: 3 draws an image, not 4"),
+        (
+            "json_set(identity, '$.config.attacks[0].adversary', 'seed-known')",
+            "fgsm, 25 levels: 3 draws an image, not 1",
+        ),
         ("json_remove(identity, '$.model.name')", "model.name is None"),
         ("json_remove(identity, '$.oracle')", "oracle is None"),
         ("json_remove(identity, '$.config.attacks')", "config.attacks is None"),

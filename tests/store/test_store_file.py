@@ -39,15 +39,15 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     with Store.open(path, IDENTITY, provenance={"command": ["x"]}) as store:
         assert not store.resumed
         store.add_examples([example(2), example(0)])
-        assert store.images("clean", 0) == {0, 2}
-        assert store.images("clean", 1) == set()
+        assert store.examples("clean", 0) == {(0, None), (2, None)}
+        assert store.examples("clean", 1) == set()
         todo = store.unanswered("clean", 0, (2, 2, 1))
-        assert [(image, pixels.tolist()) for _, image, pixels in todo] == [
+        assert [(one.image, one.pixels.tolist()) for one in todo] == [
             (0, [[[0], [0]], [[0], [0]]]),
             (2, [[[2], [2]], [[2], [2]]]),
         ]
-        answer(store, todo[1][0])
-        assert [image for _, image, _ in store.unanswered("clean", 0, (2, 2, 1))] == [0]
+        answer(store, todo[1].row)
+        assert [one.image for one in store.unanswered("clean", 0, (2, 2, 1))] == [0]
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     with Store.read(path) as store:
         (judged,) = store.judged()
@@ -74,7 +74,7 @@ def test_resuming_keeps_what_is_there(tmp_path: Path) -> None:
     for session in range(3):
         with Store.open(path, IDENTITY) as store:
             assert store.resumed == (session > 0)
-            assert store.images("clean", 0) == set(range(session))
+            assert store.examples("clean", 0) == {(image, None) for image in range(session)}
             store.add_examples([example(session)])
 
 
@@ -82,15 +82,15 @@ def test_resuming_keeps_what_is_there(tmp_path: Path) -> None:
 def test_a_failing_transaction_leaves_nothing(tmp_path: Path, answers: bool) -> None:
     with Store.open(tmp_path / "run.db", IDENTITY) as store:
         store.add_examples([example(1)])
-        ((row, _, _),) = store.unanswered("clean", 0, (2, 2, 1))
+        (todo,) = store.unanswered("clean", 0, (2, 2, 1))
         if answers:
-            answer(store, row)
+            answer(store, todo.row)
             with pytest.raises(StoreError, match="UNIQUE"):
-                answer(store, row)
+                answer(store, todo.row)
         else:
             with pytest.raises(StoreError, match="UNIQUE"):
                 store.add_examples([example(0), example(1)])
-        assert store.images("clean", 0) == {1}
+        assert store.examples("clean", 0) == {(1, None)}
 
 
 def _changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
@@ -201,4 +201,4 @@ def test_a_full_disk_is_named_and_harmless(tmp_path: Path) -> None:
             store.add_examples([example(i) for i in range(1, 500)])
         assert "resumes" in str(caught.value.hint)
     with Store.open(path, IDENTITY) as store:
-        assert store.images("clean", 0) == {0}
+        assert store.examples("clean", 0) == {(0, None)}

@@ -85,6 +85,8 @@ _answers = st.lists(
     answers=_answers,
     latency=st.none() | st.floats(0, 1e6),
     board=st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20),
+    target=st.none() | st.sampled_from([0, 1, 2]),
+    seeded=st.booleans(),
 )
 def test_anything_a_run_can_hold_comes_back(
     attack: str,
@@ -94,27 +96,34 @@ def test_anything_a_run_can_hold_comes_back(
     answers: list[tuple[int, list[int], int]],
     latency: float | None,
     board: str,
+    target: int | None,
+    seeded: bool,
 ) -> None:
     array = np.frombuffer(pixels, np.uint8).reshape(1, 2, 3)
     seeds, logits, ticks = (list(column) for column in zip(*answers, strict=True))
     with tempfile.TemporaryDirectory() as folder:
         path, copy = Path(folder, "run.db"), Path(folder, "merged.db")
         with Store.open(path, {"data": {"images": 9}}) as store:
-            store.add_examples([Example(attack, 3, 8, 3, array, 255, l2, share, {"x": board})])
+            one = Example(attack, 3, 8, 3, array, 255, l2, share, {"x": board}, target)
+            store.add_examples([one])
             store.add_answer(
-                1, np.array(seeds, np.uint64), np.array(logits, np.int64),
-                np.array(ticks, np.uint32), True, latency_s=latency, attempts=7, board=board,
+                1, np.array(seeds, np.uint64) if seeded else None,
+                np.array(logits, np.int64), np.array(ticks, np.uint32), True,
+                latency_s=latency, attempts=7, board=board,
             )  # fmt: skip
         merge([path, path], copy)
         for file in (path, copy):
             with Store.read(file) as store:
                 (one,) = store.rows()
-            assert (one.attack, one.pixels, one.l2, one.zero_gradients) == (
-                attack, pixels, l2, share,
+                (judged,) = store.judged()
+            assert (one.attack, one.pixels, one.l2, one.zero_gradients, one.target) == (
+                attack, pixels, l2, share, target,
             )  # fmt: skip
+            assert (judged.target, judged.details, judged.seeded) == (target, {"x": board}, seeded)
             assert json.loads(one.crafted_by) == {"x": board}
-            found = [(int(d.seed, 16), list(d.logits), d.ticks) for d in one.draws]
-            assert found == list(zip(seeds, logits, ticks, strict=True))
+            told = [f"{seed:016x}" if seeded else "unknown" for seed in seeds]
+            found = [(d.seed, list(d.logits), d.ticks) for d in one.draws]
+            assert found == list(zip(told, logits, ticks, strict=True))
             assert {(d.latency_s, d.attempts, d.board, d.polluted) for d in one.draws} == {
                 (latency, 7, board, True)
             }
@@ -122,14 +131,22 @@ def test_anything_a_run_can_hold_comes_back(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("attack", "a b"), ("levels", 256), ("image", -1), ("l2", float("nan")), ("linf", 300)],
+    [
+        ("attack", "a b"),
+        ("levels", 255_001),
+        ("image", -1),
+        ("l2", float("nan")),
+        ("linf", 300),
+        ("target", 1),
+        ("target", -1),
+    ],
 )
 def test_what_could_not_be_read_is_not_written(tmp_path: Path, field: str, value: object) -> None:
     good = Example("pgd", 3, 1, 1, np.zeros((1, 1, 1), np.uint8))
     with Store.open(tmp_path / "run.db", {}) as store:
         with pytest.raises(StoreError, match=field):
             store.add_examples([good, replace(good, **{"image": 2, field: value})])  # type: ignore[arg-type]
-        assert store.images("pgd", 3) == set()
+        assert store.examples("pgd", 3) == set()
         store.add_examples([good])
         with pytest.raises(StoreError, match="board"):
             store.add_answer(1, np.array([1]), np.eye(1, dtype=int), None, False, board="\x1b[2J")

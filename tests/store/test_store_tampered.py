@@ -45,10 +45,12 @@ VALUES = {
     "pixels": ("UPDATE example SET pixels = zeroblob(24) WHERE id = 3", "pixels were altered"),
     "size": ("UPDATE example SET pixels = x'00' WHERE id = 3", "pixels were altered"),
     "hash": ("UPDATE example SET sha256 = 'xyz' WHERE id = 3", "64 hexadecimal digits"),
-    "levels": ("UPDATE example SET levels = 256 WHERE id = 3", "levels is 256"),
+    "levels": ("UPDATE example SET levels = 255001 WHERE id = 3", "levels is 255001"),
     "attack": ("UPDATE example SET attack = char(27) || '[2J' WHERE id = 3", "not a name"),
     "image": ("UPDATE example SET image = 99 WHERE id = 3", "image is 99"),
     "negative": ("UPDATE example SET image = -1 WHERE id = 3", "image is -1"),
+    "target": ("UPDATE example SET target = 5 WHERE id = 3", "target is 5"),
+    "own target": ("UPDATE example SET target = true_label WHERE id = 3", "the image's own class"),
     "truth": ("UPDATE example SET true_label = 5 WHERE id = 3", "true_label is 5"),
     "linf": ("UPDATE example SET linf = 300 WHERE id = 3", "linf is 300"),
     "l2": ("UPDATE example SET l2 = 9e999 WHERE id = 3", "l2 is inf"),
@@ -172,6 +174,14 @@ def test_a_redefined_table_is_refused(run: Path) -> None:
         ('{"config": {"chunk": 10001}}', r"config\.chunk is 10001"),
         ('{"config": {"attacks": [7]}}', "not a list of attacks"),
         ('{"config": {"attacks": [{"attack": "a b"}]}}', r"attacks\.0\.attack is 'a b'"),
+        (
+            '{"config": {"attacks": [{"attack": "cw", "case": "a b"}]}}',
+            r"attacks\.0\.case is 'a b'",
+        ),
+        (
+            '{"config": {"attacks": [{"attack": "cw", "levels": 255001}]}}',
+            r"attacks\.0\.levels is 255001",
+        ),
         (
             '{"config": {"attacks": [{"attack": "pgd", "eot_draws": 1001}]}}',
             r"attacks\.0\.eot_draws is 1001",
