@@ -3,12 +3,17 @@
     python benchmarks/attack_settings.py --model examples/models/s64.pt -n 200
     python benchmarks/attack_settings.py --model examples/models/b64.pt -n 200 \\
         --attack fgsm --estimator identity --estimator strongest --loss ce --temperature 1
+    python benchmarks/attack_settings.py --model examples/models/s64.pt -n 100 \\
+        --attack apgd --attack apgd-l2 --attack pgd-l2 --attack jsma --attack jsma-paper \\
+        --estimator tanh --loss ce --loss dlr --temperature 1 --eps 0.1
 
 Every line of the table is a run of ``bnnmcu attack --native`` with the same
 seed, so the same images and draws: accuracy in % under attack, mean over fresh
-draws, lower is a stronger attack. The native twin computes exactly what a board
-does, so these are the figures of a board; the seconds are of crafting, on this
-machine. An S64's whole table takes more than ten minutes on two cores.
+draws, lower is a stronger attack; share of draws that give the target, where
+there is one; mean L2 distance over all images. The native twin computes exactly
+what a board does, so these are the figures of a board; the seconds are of
+crafting, on this machine. An S64's whole table takes more than ten minutes on
+two cores.
 """
 
 from __future__ import annotations
@@ -26,12 +31,12 @@ from typing import Any, get_args
 
 from bnnmcu.attack.campaign import CLEAN, Campaign, Progress, campaign_identity
 from bnnmcu.attack.config import (
+    KINDS,
+    PRESETS,
     AttackConfig,
     CampaignConfig,
     EstimatorChoice,
-    FgsmConfig,
     LossName,
-    PgdConfig,
 )
 from bnnmcu.attack.metrics import Summary, summarize
 from bnnmcu.attack.oracle import NativeOracle, Oracle
@@ -41,8 +46,18 @@ from bnnmcu.graph import Graph
 from bnnmcu.modelfile import read_model
 from bnnmcu.store import Store
 
-COLUMNS = "attack  estimator  loss    T   eps    accuracy  clean    seconds  made by"
+COLUMNS = (
+    "attack          setting                     budget  accuracy  clean     hit     L2  seconds"
+)
 ESTIMATORS = get_args(EstimatorChoice)
+#: Attacks with a budget: their kind, and what sets them apart.
+BOUNDED: dict[str, tuple[str, dict[str, Any]]] = {
+    "fgsm": ("fgsm", {}),
+    "pgd": ("pgd", {}),
+    "pgd-l2": ("pgd-l2", {}),
+    "apgd": ("apgd", {}),
+    "apgd-l2": ("apgd", {"norm": "l2"}),
+}
 
 
 def run(
@@ -65,31 +80,59 @@ def run(
             summary = summarize(store)
         with sqlite3.connect(path) as database:
             rows = database.execute("SELECT crafted_by FROM example WHERE attack != ?", (CLEAN,))
-            made_by = Counter(json.loads(text)["estimator_kept"] for (text,) in rows)
+            kept = (json.loads(text).get("estimator_kept") for (text,) in rows)
+            made_by = Counter(name for name in kept if name)
         database.close()
     return summary, seconds, made_by
 
 
-def settings(arguments: argparse.Namespace, eot: int) -> list[AttackConfig]:
-    """Every attack that the options ask for; only cross-entropy has temperatures."""
-    found: list[AttackConfig] = []
-    for kind, estimator, loss in itertools.product(
-        arguments.attack, arguments.estimator, arguments.loss
-    ):
+def settings(arguments: argparse.Namespace, eot: int) -> list[tuple[str, str, AttackConfig]]:
+    """Name, setting and attack: all that the options ask for."""
+    found: list[tuple[str, str, AttackConfig]] = []
+    for name in arguments.attack:
+        if name in PRESETS:
+            found += presets(name, arguments)
+        elif name in BOUNDED:
+            found += bounded(name, arguments, eot)
+        else:
+            for estimator in arguments.estimator:
+                # Not every attack tries several and keeps the best.
+                if estimator != "strongest":
+                    attack = KINDS[name](eot_draws=eot, estimator=estimator)  # type: ignore[call-arg]
+                    found.append((name, estimator, attack))
+    return found
+
+
+def presets(name: str, arguments: argparse.Namespace) -> list[tuple[str, str, AttackConfig]]:
+    """As it stands; with every budget, if it has one."""
+    try:
+        return [(name, "", PRESETS[name]())]
+    except TypeError:
+        return [(name, "", PRESETS[name](epsilon=epsilon)) for epsilon in arguments.eps]
+
+
+def bounded(
+    name: str, arguments: argparse.Namespace, eot: int
+) -> list[tuple[str, str, AttackConfig]]:
+    """Every estimator with every loss; only cross-entropy has temperatures."""
+    kind, fixed = BOUNDED[name]
+    if name != "fgsm":
+        fixed = fixed | {"steps": arguments.steps, "restarts": arguments.restarts}
+    found = []
+    budgets = arguments.l2 if name.endswith("l2") else arguments.eps
+    for estimator, loss in itertools.product(arguments.estimator, arguments.loss):
         temperatures = arguments.temperature if loss == "ce" else [1.0]
-        for temperature, epsilon in itertools.product(temperatures, arguments.eps):
-            common: dict[str, Any] = {
-                "epsilon": epsilon,
-                "eot_draws": eot,
-                "loss": loss,
-                "temperature": temperature,
-                "estimator": estimator,
-            }
-            if kind == "fgsm":
-                found.append(FgsmConfig(**common))
-            else:
-                more = {"steps": arguments.steps, "restarts": arguments.restarts}
-                found.append(PgdConfig(**common, **more))
+        for temperature, epsilon in itertools.product(temperatures, budgets):
+            attack = KINDS[kind](
+                epsilon=epsilon,
+                eot_draws=eot,
+                loss=loss,
+                temperature=temperature,
+                estimator=estimator,
+                **fixed,
+            )
+            text = f"{estimator:9} {loss:6} T={temperature:g}"
+            found.append((name, text, attack))
     return found
 
 
@@ -101,16 +144,18 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     add("-n", dest="count", type=int, default=200, help="images (default: 200)")
     add("--data", default="digits", help="as for 'bnnmcu attack' (default: digits)")
     add("--seed", type=int, default=1, help="of the runs (default: 1)")
-    add("--draws", type=int, default=20, help="fresh draws that judge an image (default: 20)")
+    add("--draws", type=int, default=21, help="fresh draws that judge an image (default: 21)")
     add("--eot", type=int, default=10, help="draws of every crafting step (default: 10)")
-    add("--steps", type=int, default=40, help="PGD's (default: 40)")
-    add("--restarts", type=int, default=1, help="PGD's, for each estimator (default: 1)")
+    add("--steps", type=int, default=40, help="of attacks that have them (default: 40)")
+    add("--restarts", type=int, default=1, help="for each estimator (default: 1)")
+    kinds = (*BOUNDED, "cw", "jsma", *PRESETS)
     several: dict[str, tuple[Any, Sequence[Any] | None, list[Any]]] = {
-        "--attack": (str, ("fgsm", "pgd"), ["fgsm", "pgd"]),
+        "--attack": (str, kinds, ["fgsm", "pgd"]),
         "--estimator": (str, ESTIMATORS, list(ESTIMATORS)),
         "--loss": (str, get_args(LossName), list(get_args(LossName))),
         "--temperature": (float, None, [1.0, 10.0]),
         "--eps": (float, None, [0.1, 0.2, 0.3]),
+        "--l2": (float, None, [1.0, 2.0]),
     }
     for name, (kind, choices, default) in several.items():
         text = f"may be repeated (default: {', '.join(map(str, default))})"
@@ -129,18 +174,20 @@ def main(given: Sequence[str] | None = None) -> int:
     oracle = NativeOracle(graph)
     eot = arguments.eot if graph.stochastic else 1
     print(f"{graph.name} on the {oracle.name}: {len(dataset)} images of {dataset.name},")
-    print(f"seed {arguments.seed}, {arguments.draws} fresh draws, EOT over {eot};")
-    print(f"PGD with {arguments.steps} steps and {arguments.restarts} start(s) an estimator")
+    print(f"seed {arguments.seed}, {arguments.draws} fresh draws, EOT over {eot} but for presets;")
+    print(f"{arguments.steps} steps and {arguments.restarts} start(s) an estimator")
     print(COLUMNS)
-    for attack in settings(arguments, eot):
+    for name, setting, attack in settings(arguments, eot):
         config = CampaignConfig((attack,), draws=arguments.draws, seed=arguments.seed)
         summary, seconds, made_by = run(config, graph, dataset, oracle)
         clean, attacked = summary.cases
         kept = ", ".join(f"{name} {made_by[name]}" for name in sorted(made_by))
+        budget = f"{attack.levels / 255.0:6.3f}" if attack.levels else "     -"
+        hit = attacked.target_hit
         print(
-            f"{attack.kind:6}  {attack.estimator:9}  {attack.loss:6} {attack.temperature:3g} "
-            f"{attack.epsilon:5g}  {100 * attacked.mean.value:7.1f} %  "
-            f"{100 * clean.mean.value:5.1f} %  {seconds:7.1f}  {kept}",
+            f"{name:15} {setting:27} {budget}  {100 * attacked.mean.value:6.1f} %  "
+            f"{100 * clean.mean.value:4.1f} %  {f'{100 * hit.value:4.1f} %' if hit else '     -'}  "
+            f"{attacked.l2:5.2f}  {seconds:7.1f}{'  ' + kept if len(made_by) > 1 else ''}",
             flush=True,
         )
     return 0

@@ -5,8 +5,6 @@ Everything random derives from the run's seed and its place in the run
 store holds is neither crafted nor asked again.  A run that was killed and
 started again therefore ends with the same images, seeds and answers as one
 that was not (crafting is float arithmetic: on the same machine and torch).
-Chunks are crafted side by side, each on one thread, so the number of workers
-changes nothing but the time.
 
 torch is imported when the first image is crafted, and not before.
 """
@@ -14,10 +12,9 @@ torch is imported when the first image is crafted, and not before.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,24 +22,31 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bnnmcu.attack.config import AttackConfig, CampaignConfig, Crafted
-from bnnmcu.attack.craft import craft, make_twin
-from bnnmcu.attack.oracle import Answer, Oracle
-from bnnmcu.attack.seeds import crafting_seed, evaluation_seeds
+from bnnmcu.attack.config import (
+    CLEAN,
+    AttackConfig,
+    BlackBoxConfig,
+    CampaignConfig,
+)
+from bnnmcu.attack.config.gradient import GradientConfig
+from bnnmcu.attack.crafting import Crafter, Made, fingerprint
+from bnnmcu.attack.oracle import Answer, Oracle, takes_seeds
+from bnnmcu.attack.pairs import Chunk, chunks_of, places_of
+from bnnmcu.attack.seeds import evaluation_seeds
 from bnnmcu.data import Dataset
 from bnnmcu.errors import LinkError, StoreError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, save_graph_bytes
 from bnnmcu.link.stats import LinkStats
 from bnnmcu.store import Example, Store
+from bnnmcu.store.pending import Pending
 
 if TYPE_CHECKING:
-    from bnnmcu.attack.twin import IntegerTwin
+    from bnnmcu.attack.model import GradientModel
 
-__all__ = ["CLEAN", "Campaign", "Progress", "campaign_identity"]
+__all__ = ["CLEAN", "Campaign", "Progress", "campaign_identity", "model_identity"]
 
-#: Name of the case without an attack.
-CLEAN = "clean"
+Report = Callable[["Progress"], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Progress:
     Attributes:
         attack, levels: the case.
         stage: ``craft`` or ``ask``.
-        done, total: images of this stage; what an earlier session did counts.
+        done, total: examples of this stage; what an earlier session did counts.
         board: who is asked; the oracle's name.
         link: the link's counters since the session began; None where there is no link.
     """
@@ -66,33 +70,49 @@ class Progress:
     link: LinkStats | None = None
 
 
-def campaign_identity(
-    config: CampaignConfig, graph: Graph, dataset: Dataset, oracle: Oracle
-) -> dict[str, Any]:
-    """All that must agree for results to belong together, as plain JSON values."""
+def model_identity(graph: Graph) -> dict[str, Any]:
+    """What must agree of the network that answers, as plain JSON values."""
     return {
-        "config": config.to_dict(),
-        "model": {
-            "name": graph.name,
-            "sha256": graph_sha256(graph).hex(),
-            # Covers what crafting depends on too: surrogates and the logits' scale.
-            "graph_file_sha256": hashlib.sha256(save_graph_bytes(graph)).hexdigest(),
-            "stochastic": bool(graph.stochastic),
-            "logit_scale": graph.logit_scale,
-        },
-        "data": {"name": dataset.name, "images": len(dataset), "sha256": dataset.sha256()},
-        "oracle": {"name": oracle.name, "label": oracle.label},
+        "name": graph.name,
+        "sha256": graph_sha256(graph).hex(),
+        # Covers what crafting depends on too: surrogates and the logits' scale.
+        "graph_file_sha256": hashlib.sha256(save_graph_bytes(graph)).hexdigest(),
+        "stochastic": bool(graph.stochastic),
+        "logit_scale": graph.logit_scale,
     }
 
 
-def _kept(crafted: Crafted, i: int) -> dict[str, Any]:
-    return {"estimator_kept": crafted.estimators[i]} if crafted.estimators else {}
+def campaign_identity(
+    config: CampaignConfig,
+    graph: Graph,
+    dataset: Dataset,
+    oracle: Oracle,
+    models: Mapping[str, GradientModel] | None = None,
+) -> dict[str, Any]:
+    """All that must agree for results to belong together, as plain JSON values.
 
+    Args:
+        models: others that gradients are taken of, by name; only those that an
+            attack names count.
 
-def _single_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    Raises:
+        UsageError: an attack names a model that is not there.
+    """
+    given = models or {}
+    used = sorted({attack.model for attack in config.attacks if attack.model})
+    for name in used:
+        if name not in given:
+            raise UsageError(
+                f"an attack takes the gradients of {name!r}, and there is no such model",
+                hint=f"there is {', '.join(sorted(given))}" if given else "name no model",
+            )
+    return {
+        "config": config.to_dict(),
+        "model": model_identity(graph),
+        "models": {name: fingerprint(given[name]) for name in used},
+        "data": {"name": dataset.name, "images": len(dataset), "sha256": dataset.sha256()},
+        "oracle": {"name": oracle.name, "label": oracle.label},
+    }
 
 
 class Campaign:
@@ -104,10 +124,13 @@ class Campaign:
         dataset: images and true labels.
         oracle: answers.
         store: opened with :func:`campaign_identity` of the same arguments.
+        models: others that gradients are taken of, by name.
         workers: chunks crafted at the same time; None for one on each core.
+        device: ``cpu``, ``cuda`` or ``auto``, where the twin of ``graph`` computes.
 
     Raises:
-        UsageError: less than one worker.
+        UsageError: less than one worker, a model that is missing or does not suit,
+            or an adversary who knows the seeds of a board that keeps them.
         DataError: images of another shape, labels the network does not have, no images.
         StoreError: the store belongs to another run.
     """
@@ -120,23 +143,81 @@ class Campaign:
         oracle: Oracle,
         store: Store,
         *,
+        models: Mapping[str, GradientModel] | None = None,
         workers: int | None = None,
+        device: str = "cpu",
     ) -> None:
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers; at least one is needed")
         dataset.check_suits(graph.name, graph.input_shape, graph.classes)
-        store.check(campaign_identity(config, graph, dataset, oracle))
+        store.check(campaign_identity(config, graph, dataset, oracle, models))
         self._config = config
         self._graph = graph
         self._dataset = dataset
         self._oracle = oracle
         self._store = store
-        self._workers = workers or os.cpu_count() or 1
-        self._shared_twin: IntegerTwin | None = None
-        # Without draws every answer is the same: one is enough.
-        self._draws = config.draws if graph.stochastic else 1
+        self._seeded = takes_seeds(oracle)
+        self._places = {
+            self._key(attack): places_of(attack, dataset, graph.classes)
+            for attack in (None, *config.attacks)
+        }
+        for attack in config.attacks:
+            self._check(attack, models or {})
+        self._crafter = Crafter(
+            config,
+            graph,
+            dataset,
+            oracle,
+            models or {},
+            workers=workers or os.cpu_count() or 1,
+            device=device,
+        )
 
-    def run(self, progress: Callable[[Progress], None] | None = None) -> None:
+    def _check(self, attack: AttackConfig, models: Mapping[str, GradientModel]) -> None:
+        # What a seed draws is defined for integer networks only.
+        known = self._seeded and self._oracle.label != "float"
+        if attack.knows_seed and self._graph.stochastic and not known:
+            raise UsageError(
+                f"{attack.case} knows the seeds of the draws, and {self._oracle.name} draws "
+                "for itself",
+                hint="use adversary eot, or a board in evaluation mode",
+            )
+        if isinstance(attack, GradientConfig):
+            needed = 4 if attack.targets != "none" else 3
+            if any(one.loss == "dlr" for one in attack.settings) and self._graph.classes < needed:
+                raise UsageError(
+                    f"the DLR loss needs {needed} classes, {self._graph.name} has "
+                    f"{self._graph.classes}",
+                    where=attack.case,
+                    hint="use the loss 'ce' or 'margin'",
+                )
+        if not attack.model:
+            return
+        model = models[attack.model]
+        shapes = (model.input_shape, model.classes), (self._graph.input_shape, self._graph.classes)
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"{attack.model} takes images of {shapes[0][0]} in {shapes[0][1]} classes, "
+                f"{self._graph.name} of {shapes[1][0]} in {shapes[1][1]}",
+                hint="transfer from a model for the same images",
+            )
+        if attack.knows_seed and self._graph.stochastic:
+            if not model.stochastic:
+                raise UsageError(
+                    f"{attack.model} draws no weights: {attack.case} knows no seed of it"
+                )
+            try:
+                # Now, and not after hours of other cases.
+                model.draws_of_seeds(np.zeros(1, dtype=np.uint64))
+            except UsageError as error:
+                raise UsageError(error.what, where=attack.case, hint=error.hint) from error
+
+    @staticmethod
+    def _key(attack: AttackConfig | None) -> tuple[str, int]:
+        """Name and levels of a case."""
+        return (attack.case, attack.levels) if attack else (CLEAN, 0)
+
+    def run(self, progress: Report | None = None) -> None:
         """Do all that is not in the store yet.
 
         Raises:
@@ -146,131 +227,103 @@ class Campaign:
             StoreError: the store cannot be written any more.
         """
         report = progress or (lambda _: None)
-        self._craft(None, report)
-        self._ask(CLEAN, 0, report)
-        for attack in self._config.attacks:
+        for attack in (None, *self._config.attacks):
             self._craft(attack, report)
-            self._ask(attack.kind, attack.levels, report)
+            self._ask(attack, report)
 
-    def _craft(self, attack: AttackConfig | None, report: Callable[[Progress], None]) -> None:
-        name, levels = (attack.kind, attack.levels) if attack else (CLEAN, 0)
-        count, size = len(self._dataset), self._config.chunk
-        stored = self._store.images(name, levels)
-        missing: list[tuple[int, range]] = []
-        for chunk, start in enumerate(range(0, count, size)):
-            wanted = range(start, min(start + size, count))
-            there = stored.intersection(wanted)
-            if there and len(there) != len(wanted):
+    def _craft(self, attack: AttackConfig | None, report: Report) -> None:
+        case = self._key(attack)
+        size = attack.chunk if isinstance(attack, BlackBoxConfig) else self._config.chunk
+        total = len(self._places[case])
+        missing = self._missing(case, chunks_of(self._places[case], size))
+        done = total - sum(len(chunk.places) for chunk in missing)
+        report(self._progress(case, "craft", done, total))
+        if attack is None:
+            for chunk in missing:
+                self._store.add_examples(self._clean(chunk))
+                done += len(chunk.places)
+                report(self._progress(case, "craft", done, total))
+            return
+        # Stored as they become ready, in order; the store is this thread's alone.
+        with closing(self._crafter.made(attack, missing)) as chunks:
+            for made in chunks:
+                self._store.add_examples(self._examples(attack, made), seconds=made.seconds)
+                done += len(made.chunk.places)
+                report(self._progress(case, "craft", done, total))
+
+    def _missing(self, case: tuple[str, int], chunks: Sequence[Chunk]) -> list[Chunk]:
+        stored = self._store.examples(*case)
+        missing = []
+        for chunk in chunks:
+            there = sum((place.image, place.target) in stored for place in chunk.places)
+            if there and there != len(chunk.places):
                 raise StoreError(
-                    f"{name}, {levels} levels: a chunk of images is there in part",
+                    f"{case[0]}, {case[1]} levels: a chunk of images is there in part",
                     where=str(self._store.path),
                     hint="the file was altered: move it away and start a new run",
                 )
             if not there:
-                missing.append((chunk, wanted))
-        done = count - sum(len(wanted) for _, wanted in missing)
-        report(self._progress(name, levels, "craft", done, count))
-        # Stored as they become ready, in order; the store is this thread's alone.
-        with closing(self._crafted(attack, missing)) as chunks:
-            for (chunk, wanted), (crafted, seconds) in zip(missing, chunks, strict=True):
-                examples = self._examples(attack, chunk, wanted, crafted)
-                self._store.add_examples(examples, seconds=seconds)
-                done += len(wanted)
-                report(self._progress(name, levels, "craft", done, count))
+                missing.append(chunk)
+        return missing
 
     def _progress(
-        self, name: str, levels: int, stage: Literal["craft", "ask"], done: int, total: int
+        self, case: tuple[str, int], stage: Literal["craft", "ask"], done: int, total: int
     ) -> Progress:
-        return Progress(name, levels, stage, done, total, self._oracle.name, self._oracle.stats)
+        return Progress(*case, stage, done, total, self._oracle.name, self._oracle.stats)
 
-    def _crafted(
-        self, attack: AttackConfig | None, chunks: Sequence[tuple[int, range]]
-    ) -> Generator[tuple[Crafted, float | None], None, None]:
-        """What becomes of the images of each chunk, and the seconds that it took."""
-        if attack is None or not chunks:
-            for _, wanted in chunks:
-                clean = self._dataset.images[wanted.start : wanted.stop]
-                yield Crafted(clean, np.zeros(len(clean))), None
-            return
-        twin = self._twin()
-        pool = ThreadPoolExecutor(min(self._workers, len(chunks)), initializer=_single_thread)
-        try:
-            futures = [
-                pool.submit(self._timed_attack, twin, attack, chunk, wanted)
-                for chunk, wanted in chunks
-            ]
-            for future in futures:
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _examples(
-        self, attack: AttackConfig | None, chunk: int, wanted: range, crafted: Crafted
-    ) -> list[Example]:
-        clean = self._dataset.images[wanted.start : wanted.stop]
-        change = crafted.images.astype(np.int64) - clean
-        parameters: dict[str, Any] = {}
-        if attack is not None:
-            seed = self._crafting_seed(attack, chunk)
-            parameters = {"attack": attack.kind, **asdict(attack), "chunk": chunk, "seed": seed}
+    def _clean(self, chunk: Chunk) -> list[Example]:
         return [
             Example(
-                attack=attack.kind if attack else CLEAN,
-                levels=attack.levels if attack else 0,
+                attack=CLEAN,
+                levels=0,
                 image=index,
                 true_label=int(self._dataset.labels[index]),
-                pixels=crafted.images[i],
-                linf=int(np.abs(change[i]).max()),
-                l2=float(np.sqrt((change[i] ** 2).sum()) / 255.0),
-                zero_gradients=float(crafted.zero_gradients[i]),
-                crafted_by=parameters | _kept(crafted, i),
+                pixels=self._dataset.images[index],
             )
-            for i, index in enumerate(wanted)
+            for index in chunk.images
         ]
 
-    def _crafting_seed(self, attack: AttackConfig, chunk: int) -> int:
-        return crafting_seed(self._config.seed, attack.kind, attack.levels, chunk)
+    def _examples(self, attack: AttackConfig, made: Made) -> list[Example]:
+        crafted, indices = made.crafted, made.chunk.images
+        change = crafted.images.astype(np.int64) - self._dataset.images[indices]
+        parameters = {"attack": attack.kind, **asdict(attack), "chunk": made.chunk.number}
+        examples = []
+        for i, place in enumerate(made.chunk.places):
+            kept = {"estimator_kept": crafted.estimators[i]} if crafted.estimators else {}
+            told = _plain(crafted.details[i]) if crafted.details else {}
+            examples.append(
+                Example(
+                    attack=attack.case,
+                    levels=attack.levels,
+                    image=place.image,
+                    target=place.target,
+                    true_label=int(self._dataset.labels[place.image]),
+                    pixels=crafted.images[i],
+                    linf=int(np.abs(change[i]).max()),
+                    l2=float(np.sqrt((change[i] ** 2).sum()) / 255.0),
+                    zero_gradients=float(crafted.zero_gradients[i]),
+                    crafted_by=parameters | {"seed": made.seeds[i]} | kept | told,
+                )
+            )
+        return examples
 
-    def _twin(self) -> IntegerTwin:
-        if self._shared_twin is None:
-            self._shared_twin = make_twin(self._graph)
-        return self._shared_twin
-
-    def _timed_attack(
-        self, twin: IntegerTwin, attack: AttackConfig, chunk: int, wanted: range
-    ) -> tuple[Crafted, float]:
-        begun = time.monotonic()
-        crafted = self._run_attack(twin, attack, chunk, wanted)
-        return crafted, time.monotonic() - begun
-
-    def _run_attack(
-        self, twin: IntegerTwin, attack: AttackConfig, chunk: int, wanted: range
-    ) -> Crafted:
-        part = slice(wanted.start, wanted.stop)
-        images, labels = self._dataset.images[part], self._dataset.labels[part]
-        return craft(twin, attack, images, labels, self._crafting_seed(attack, chunk))
-
-    def _ask(self, name: str, levels: int, report: Callable[[Progress], None]) -> None:
-        count = len(self._dataset)
-        todo = self._store.unanswered(name, levels, self._graph.input_shape)
-        done = count - len(todo)
-        report(self._progress(name, levels, "ask", done, count))
+    def _ask(self, attack: AttackConfig | None, report: Report) -> None:
+        case = self._key(attack)
+        total = len(self._places[case])
+        todo = self._store.unanswered(*case, self._graph.input_shape)
+        done = total - len(todo)
+        report(self._progress(case, "ask", done, total))
         if not todo:
             return
-        images = np.stack([pixels for _, _, pixels in todo])
-        seeds = np.stack(
-            [
-                evaluation_seeds(self._config.seed, name, levels, image, self._draws)
-                for _, image, _ in todo
-            ]
-        )
+        images = np.stack([one.pixels for one in todo])
+        seeds = np.stack([self._judging_seeds(attack, one) for one in todo])
         try:
             # Closed at once when storing fails, so that the device is not left mid-stream.
             with closing(self._answers(images, seeds)) as answers:
-                for (row, _, _), drawn, answer in zip(todo, seeds, answers, strict=True):
+                for one, drawn, answer in zip(todo, seeds, answers, strict=True):
                     self._store.add_answer(
-                        row,
-                        drawn,
+                        one.row,
+                        drawn if self._seeded else None,
                         answer.logits,
                         answer.ticks,
                         answer.polluted,
@@ -279,17 +332,34 @@ class Campaign:
                         board=self._oracle.name,
                     )
                     done += 1
-                    report(self._progress(name, levels, "ask", done, count))
+                    report(self._progress(case, "ask", done, total))
         except KeyboardInterrupt:
             # It mostly comes while an answer is written, which then is stored and not yet told of.
-            left = self._store.unanswered(name, levels, self._graph.input_shape)
-            report(self._progress(name, levels, "ask", count - len(left), count))
+            left = self._store.unanswered(*case, self._graph.input_shape)
+            report(self._progress(case, "ask", total - len(left), total))
             raise
+
+    def _judging_seeds(self, attack: AttackConfig | None, one: Pending) -> npt.NDArray[np.uint64]:
+        """Of an example: fresh ones, or the one that its adversary knew or chose."""
+        if attack is None or not attack.knows_seed or not self._graph.stochastic:
+            # Without draws every answer is the same: one is enough.
+            draws = self._config.draws if self._graph.stochastic else 1
+            case = self._key(attack)
+            return evaluation_seeds(self._config.seed, *case, one.image, draws, target=one.target)
+        try:
+            (text,) = one.details["seeds"]
+            return np.array([int(text, 16)], dtype=np.uint64)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise StoreError(
+                f"image {one.image} ({attack.case}) does not say with which seed it was crafted",
+                where=str(self._store.path),
+                hint="the file was altered: move it away and start a new run",
+            ) from error
 
     def _answers(
         self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]
     ) -> Generator[Answer, None, None]:
-        expected = (self._draws, self._graph.classes)
+        expected = (seeds.shape[1], self._graph.classes)
         given = 0
         for answer in self._oracle.logits(images, seeds):
             if answer.logits.shape != expected:
@@ -305,3 +375,13 @@ class Campaign:
                 where=self._oracle.name,
                 hint="start the run again: it goes on where it stopped",
             )
+
+
+def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Without numpy's types, and without numbers that JSON does not know."""
+    plain = {}
+    for name, value in details.items():
+        number = value.item() if isinstance(value, np.generic) else value
+        if not isinstance(number, float) or math.isfinite(number):
+            plain[name] = number
+    return plain

@@ -1,4 +1,4 @@
-"""Who answers: one interface for the reference, the native twin and a board.
+"""Who answers: one interface for the reference, the native twin, a float model and a board.
 
 An oracle says honestly what it is (:attr:`Oracle.label`), and gives its
 answers one image at a time and in order, so that each can be stored as it
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +20,31 @@ from bnnmcu.graph import Graph
 from bnnmcu.link.stats import LinkStats
 from bnnmcu.toolchain.native import NativeTwin
 
+if TYPE_CHECKING:
+    from bnnmcu.attack.model import Draws, GradientModel
+
 __all__ = [
     "Answer",
     "DeviceOracle",
+    "FloatOracle",
     "InferenceDevice",
     "NativeOracle",
     "Oracle",
     "OracleLabel",
     "ReferenceOracle",
+    "takes_seeds",
 ]
 
 #: ``hardware`` is a real chip; ``emulated`` runs the firmware without one;
-#: ``native`` and ``reference`` run no firmware at all.
-OracleLabel = Literal["hardware", "emulated", "native", "reference"]
+#: ``native`` and ``reference`` run no firmware at all; ``float`` is no integer network.
+OracleLabel = Literal["hardware", "emulated", "native", "reference", "float"]
 
 # Images given to the native twin or the reference in one call: few enough that
 # answers flow, so that little is lost when a run is killed.
 _IMAGES_AT_ONCE = 16
+# Of a float logit's unit, and what a device's integers could not hold either.
+_FLOAT_UNITS = 2.0**16
+_LARGEST = 2.0**52
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +81,10 @@ class Oracle(Protocol):
     def stats(self) -> LinkStats | None:
         """The link's counters as they are now; None where there is no link."""
 
+    @property
+    def seeded(self) -> bool:
+        """Whether the seeds decide the draws; a board in field mode only counts them."""
+
     def logits(
         self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]
     ) -> Iterator[Answer]:
@@ -82,6 +94,11 @@ class Oracle(Protocol):
             images: uint8, shape (N, H, W, C).
             seeds: uint64, shape (N, D).
         """
+
+
+def takes_seeds(oracle: Oracle) -> bool:
+    """Whether the seeds decide the draws; yes where an oracle does not say."""
+    return bool(getattr(oracle, "seeded", True))
 
 
 def _check(images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]) -> None:
@@ -98,6 +115,7 @@ class NativeOracle:
 
     label: OracleLabel = "native"
     stats: LinkStats | None = None
+    seeded = True
 
     def __init__(self, graph: Graph) -> None:
         self._twin = NativeTwin(graph)
@@ -119,6 +137,7 @@ class ReferenceOracle:
 
     label: OracleLabel = "reference"
     stats: LinkStats | None = None
+    seeded = True
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -135,12 +154,67 @@ class ReferenceOracle:
                 yield Answer(logits)
 
 
+class FloatOracle:
+    """A float model, held beside the integer networks made from it.
+
+    A seed decides the draws of torch's generator, which are not what a device
+    draws for it.  Answers are integers as everywhere: logits in units of
+    2**-16, rounded.
+
+    Args:
+        model: :class:`bnnmcu.attack.float.FloatModel`, or any other.
+    """
+
+    label: OracleLabel = "float"
+    stats: LinkStats | None = None
+    seeded = True
+
+    def __init__(self, model: GradientModel) -> None:
+        self._model = model
+        self.name = f"float model of {model.name}"
+
+    def logits(
+        self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]
+    ) -> Iterator[Answer]:
+        """See :class:`Oracle`.
+
+        Raises:
+            UsageError: a logit is not finite, or too large for any integer network.
+        """
+        import torch
+
+        _check(images, seeds)
+        model = self._model
+        for index, (image, row) in enumerate(zip(images, seeds, strict=True)):
+            x = torch.from_numpy(image[np.newaxis]).to(model.device).float() / 255.0
+            with torch.no_grad():
+                wide = model(x, self._draws(row) if model.stochastic else None)[:, 0].double()
+            values = wide.cpu().numpy() * _FLOAT_UNITS
+            # A NaN is not below any bound.
+            if not np.all(np.abs(values) < _LARGEST):
+                raise UsageError(
+                    f"image {index}: a logit is not finite, or above {_LARGEST / _FLOAT_UNITS:g}",
+                    where=self.name,
+                )
+            whole = np.rint(values).astype(np.int64)
+            yield Answer(whole if model.stochastic else whole.repeat(len(row), axis=0))
+
+    def _draws(self, seeds: npt.NDArray[np.uint64]) -> Draws:
+        import torch
+
+        from bnnmcu.attack.model import Draws
+
+        each = [self._model.sample(1, torch.Generator().manual_seed(int(one))) for one in seeds]
+        weights = {name: torch.cat([one.weights[name] for one in each]) for name in each[0].weights}
+        return Draws(weights, len(seeds))
+
+
 class InferenceDevice(Protocol):
     """As much of :class:`bnnmcu.link.device.Device` as attacks need."""
 
     @property
     def info(self) -> Any:
-        """What the device said of itself; ``board`` is read."""
+        """What the device said of itself; ``board`` and, where it is there, ``field`` are read."""
 
     @property
     def stats(self) -> LinkStats:
@@ -173,6 +247,8 @@ class DeviceOracle:
         self._device = device
         self.label: OracleLabel = label
         self.name = name or str(device.info.board)
+        # In field mode a board draws for itself, and of the seeds only the number counts.
+        self.seeded = not getattr(device.info, "field", False)
 
     def logits(
         self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]

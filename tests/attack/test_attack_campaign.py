@@ -18,6 +18,7 @@ import pytest
 from bnnmcu import reference
 from bnnmcu.attack.campaign import Campaign, Progress, campaign_identity
 from bnnmcu.attack.config import CampaignConfig, FgsmConfig, PgdConfig
+from bnnmcu.attack.crafting import Crafter
 from bnnmcu.attack.metrics import summarize
 from bnnmcu.attack.oracle import Answer, DeviceOracle, Oracle, ReferenceOracle
 from bnnmcu.attack.seeds import crafting_seed, evaluation_seeds
@@ -159,7 +160,7 @@ def test_a_finished_run_asks_and_crafts_nothing(
     def forbidden(*_: Any) -> Any:
         raise AssertionError("crafted again")
 
-    monkeypatch.setattr(Campaign, "_run_attack", forbidden)
+    monkeypatch.setattr(Crafter, "_by_gradients", forbidden)
     oracle = CountingOracle(trained["S"], 0)
     seen = run(whole, trained["S"], data, oracle)
     assert oracle.asked == []
@@ -174,15 +175,15 @@ def test_a_run_that_dies_while_crafting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = tmp_path / "run.db"
-    original, crafted = Campaign._run_attack, []
+    original, crafted = Crafter._by_gradients, []
 
-    def dies(self: Campaign, *arguments: Any) -> Any:
+    def dies(self: Crafter, *arguments: Any) -> Any:
         if len(crafted) == 4:
             raise KeyboardInterrupt
         crafted.append(arguments[-1])
         return original(self, *arguments)
 
-    monkeypatch.setattr(Campaign, "_run_attack", dies)
+    monkeypatch.setattr(Crafter, "_by_gradients", dies)
     with pytest.raises(KeyboardInterrupt):
         run(path, trained["S"], data, ReferenceOracle(trained["S"]))
     monkeypatch.undo()

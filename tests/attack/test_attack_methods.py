@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,14 +12,15 @@ import pytest
 
 from bnnmcu import reference
 from bnnmcu.attack.config import (
-    AttackConfig,
     CampaignConfig,
     Crafted,
     Estimator,
     FgsmConfig,
     PgdConfig,
+    SquareConfig,
     levels,
 )
+from bnnmcu.attack.interrupts import held_interrupts
 from bnnmcu.data import Dataset
 from bnnmcu.errors import UnsupportedModelError, UsageError
 from bnnmcu.graph import Graph, Threshold
@@ -31,9 +33,15 @@ from bnnmcu.attack.pgd import pgd  # noqa: E402
 from bnnmcu.attack.twin import IntegerTwin  # noqa: E402
 
 
-def craft(graph: Graph, data: Dataset, attack: AttackConfig, seed: int = 1, **more: Any) -> Crafted:
+def craft(
+    graph: Graph | IntegerTwin,
+    data: Dataset,
+    attack: FgsmConfig | PgdConfig,
+    seed: int = 1,
+    **more: Any,
+) -> Crafted:
     """Run either attack."""
-    twin = IntegerTwin(graph)
+    twin = graph if isinstance(graph, IntegerTwin) else IntegerTwin(graph)
     if isinstance(attack, FgsmConfig):
         return fgsm(twin, data.images, data.labels, attack=attack, seed=seed, **more)
     return pgd(twin, data.images, data.labels, attack=attack, seed=seed, **more)
@@ -58,7 +66,7 @@ def test_every_whole_number_of_levels_is_kept() -> None:
     assert [levels(k / 255) for k in range(256)] == list(range(256))
 
 
-ATTACKS: list[AttackConfig] = [
+ATTACKS: list[FgsmConfig | PgdConfig] = [
     FgsmConfig(epsilon=0.1),
     FgsmConfig(epsilon=0.3, label="true", loss="margin", estimator="tanh"),
     FgsmConfig(epsilon=0.0),
@@ -74,7 +82,7 @@ ATTACKS: list[AttackConfig] = [
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: f"{a.kind}-{a.epsilon}")
 @pytest.mark.parametrize("kind", ["B", "S"])
 def test_budget_grid_and_range(
-    trained: dict[str, Graph], blob_data: Dataset, kind: str, attack: AttackConfig
+    trained: dict[str, Graph], blob_data: Dataset, kind: str, attack: FgsmConfig | PgdConfig
 ) -> None:
     crafted = craft(trained[kind], blob_data, attack)
     assert crafted.images.dtype == np.uint8
@@ -90,7 +98,7 @@ def test_budget_grid_and_range(
     "attack", [FgsmConfig(epsilon=0.2), PgdConfig(epsilon=0.2, steps=3)], ids=["fgsm", "pgd"]
 )
 def test_the_seed_alone_decides(
-    trained: dict[str, Graph], blob_data: Dataset, attack: AttackConfig
+    trained: dict[str, Graph], blob_data: Dataset, attack: FgsmConfig | PgdConfig
 ) -> None:
     first = craft(trained["S"], blob_data, attack)
     torch.manual_seed(1234)
@@ -160,7 +168,7 @@ def test_targeted_reaches_its_target(trained: dict[str, Graph], blob_data: Datas
     ids=["fgsm", "pgd"],
 )
 def test_strongest_keeps_the_best_of_each_image(
-    trained: dict[str, Graph], blob_data: Dataset, attack: AttackConfig
+    trained: dict[str, Graph], blob_data: Dataset, attack: FgsmConfig | PgdConfig
 ) -> None:
     """Without draws this is exact: no estimator alone fools an image that it does not."""
     graph, labels = trained["B"], blob_data.labels
@@ -197,9 +205,11 @@ def test_strongest_is_judged_on_draws_of_its_own(
 
     monkeypatch.setattr(IntegerTwin, "sample", sample)
     craft(trained["S"], blob_data, FgsmConfig(epsilon=0.1, eot_draws=2))
-    # The labels', one set for each estimator, and the judge's.
+    # One set for each estimator, the first of which gives the labels too, the judge's, and
+    # those that say how well the chosen do.
     assert len(drawn) == 5
-    assert not any(torch.equal(one, drawn[-1]) for one in drawn[:-1])
+    for k in (-2, -1):
+        assert not any(torch.equal(one, drawn[k]) for one in drawn[:k])
 
 
 def test_fgsm_is_its_formula(trained: dict[str, Graph], blob_data: Dataset) -> None:
@@ -290,6 +300,14 @@ def test_temperature_undoes_saturation() -> None:
         (lambda: PgdConfig(epsilon=0.1, step_levels=0), "step levels"),
         (lambda: PgdConfig(epsilon=0.1, restarts=0), "restarts"),
         (lambda: PgdConfig(epsilon=0.1, restarts=2, random_start=False), "random start"),
+        (lambda: FgsmConfig(epsilon=0.1, name="clean"), "name of a case"),
+        (lambda: FgsmConfig(epsilon=0.1, name="two words"), "name of a case"),
+        (lambda: FgsmConfig(epsilon=0.1, name="a" * 65), "name of a case"),
+        (lambda: FgsmConfig(epsilon=0.1, images=0), "images"),
+        (lambda: FgsmConfig(epsilon=0.1, targets="one"), "targets"),  # type: ignore[arg-type]
+        (lambda: FgsmConfig(epsilon=0.1, adversary="me"), "adversary"),  # type: ignore[arg-type]
+        (lambda: FgsmConfig(epsilon=0.1, candidate_seeds=0), "candidate seeds"),
+        (lambda: SquareConfig(epsilon=0.1, adversary="seed-chosen"), "seed-known"),
         (lambda: CampaignConfig((), draws=0), "draws"),
         (lambda: CampaignConfig((), seed=-1), "seed"),
         (lambda: CampaignConfig((), chunk=0), "chunk"),
@@ -319,10 +337,15 @@ def test_bad_arguments(trained: dict[str, Graph], blob_data: Dataset) -> None:
         ("seed", {"seed": -1}),
     ]
     for message, changed in cases:
-        given = {"twin": twin, "images": images, "labels": labels, "seed": 1} | changed
+        given: dict[str, Any] = {
+            "model": twin,
+            "images": images,
+            "labels": labels,
+            "seed": 1,
+        } | changed
         with pytest.raises(UsageError, match=message):
             fgsm(
-                given.pop("twin"), given.pop("images"), given.pop("labels"), attack=attack, **given
+                given.pop("model"), given.pop("images"), given.pop("labels"), attack=attack, **given
             )
     bare = replace(
         trained["B"],
@@ -333,3 +356,14 @@ def test_bad_arguments(trained: dict[str, Graph], blob_data: Dataset) -> None:
     )
     with pytest.raises(UnsupportedModelError, match="surrogate"):
         fgsm(IntegerTwin(bare, "identity"), images, labels, attack=attack, seed=1)
+
+
+def test_an_interrupt_waits_for_the_end_of_an_import() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), held_interrupts():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        done.append("imported")
+    assert done == ["imported"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with held_interrupts():
+        done.append("nothing came")

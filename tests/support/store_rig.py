@@ -58,13 +58,13 @@ def go_on(path: Path, images: int) -> Generator[tuple[str, int], None, None]:
     """Do what is missing, as a campaign does; yields after everything that was stored."""
     with Store.open(path, identity(images)) as store:
         for case in CASES:
-            there = store.images(*case)
+            there = {image for image, _ in store.examples(*case)}
             for start in range(0, images, CHUNK):
                 wanted = range(start, min(start + CHUNK, images))
                 if wanted.start not in there:
                     store.add_examples([example(case, image) for image in wanted], seconds=1.0)
                     yield "examples", wanted.stop
-            for row, image, pixels in store.unanswered(*case, SHAPE):
+            for row, image, _, pixels, _ in store.unanswered(*case, SHAPE):
                 assert (pixels == example(case, image).pixels).all()
                 seeds, logits = answer(case, image)
                 ticks = np.arange(DRAWS, dtype=np.uint32)

@@ -99,8 +99,8 @@ class StochasticStep(nn.Module):
         wide.random_(-(2**63), None, generator=generator)
         noise = wide.view(torch.uint8)[:size].view(count, *self.chances.shape)
         # Signs are made in bytes: a quarter of the memory that floats would touch.
-        signs = (noise < self.chances).view(torch.int8).mul_(2).sub_(1)
-        return signs.to(self.conv.dtype)
+        signs = (noise < self.chances.cpu()).view(torch.int8).mul_(2).sub_(1)
+        return signs.to(self.chances.device).to(self.conv.dtype)
 
     def forward(self, value: Tensor, weights: Tensor) -> Tensor:
         """(N, I, H, W) or (D, N, I, H, W) to (D, N, O, OH, OW)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast, get_args
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from bnnmcu import reference
 from bnnmcu.attack.config import Estimator
+from bnnmcu.attack.model import Draws
 from bnnmcu.attack.twin.exact import Pixels, exact_dtype
 from bnnmcu.attack.twin.linear import ConvStep, DenseStep, StochasticStep
 from bnnmcu.attack.twin.pointwise import (
@@ -45,19 +45,6 @@ from bnnmcu.graph import (
 __all__ = ["Draws", "IntegerTwin"]
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Drawn weights of every stochastic layer.
-
-    Attributes:
-        weights: layer name to -1 / +1, float, shape (D, O, I / groups, KH, KW).
-        count: D.
-    """
-
-    weights: Mapping[str, Tensor]
-    count: int
-
-
 def _step(node: Node, specs: Mapping[str, TensorSpec], dtype: torch.dtype) -> nn.Module:
     """What computes a node (no threshold) in ``dtype``."""
     if isinstance(node, StochasticConv):
@@ -84,7 +71,7 @@ def _step(node: Node, specs: Mapping[str, TensorSpec], dtype: torch.dtype) -> nn
 
 
 class IntegerTwin(nn.Module):
-    """The integer network of a graph as a torch module (CPU).
+    """The integer network of a graph as a torch module.
 
     Args:
         graph: all there is to know; no float model is needed.
@@ -127,6 +114,26 @@ class IntegerTwin(nn.Module):
         self.eval()
 
     @property
+    def name(self) -> str:
+        """The graph's."""
+        return self.graph.name
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are."""
+        return self.graph.classes
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of an image."""
+        return self.graph.input_shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are; :meth:`to` moves them."""
+        return next((one.device for one in self.buffers()), torch.device("cpu"))
+
+    @property
     def stochastic(self) -> bool:
         """Weights are drawn."""
         return bool(self.graph.stochastic)
@@ -167,7 +174,8 @@ class IntegerTwin(nn.Module):
         for node in self.graph.stochastic:
             bits = reference.sampled_weights(node, words[node.name]).astype(np.float32)
             signs = torch.from_numpy(2.0 * bits - 1.0)
-            weights[node.name] = signs.permute(0, 1, 4, 2, 3).contiguous()
+            ordered = signs.permute(0, 1, 4, 2, 3).contiguous()
+            weights[node.name] = ordered.to(self.device)
         return Draws(weights, len(seeds))
 
     def integer_logits(
