@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
+from bnnmcu.attack.config import KINDS, PRESETS, Adversary, TargetRule
 from bnnmcu.cli.inputs import project_and_images, warn_if_seen
 from bnnmcu.cli.options import (
     board_options_typed,
     json_option,
     line_options,
     progress_options,
-    project_argument,
     seed_option,
     target_options,
 )
-from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.cli.output import note, print_json
 from bnnmcu.cli.progress import link_counters, link_text
+from bnnmcu.cli.summary import print_summary
 from bnnmcu.errors import UsageError
 
 if TYPE_CHECKING:
     from bnnmcu.attack.config import AttackConfig
-    from bnnmcu.attack.metrics import Accuracy, Summary
 
 __all__ = ["command", "make_attacks", "print_summary"]
 
+# What a campaign file does not say itself.
+_OF_A_FILE = ("project", "as_json", "progress", "quiet")
+_EPSILONS = (0.1, 0.2, 0.3)
+# Options of single attacks, and the settings that they become.
+_SETTINGS = {
+    "eot": "eot_draws",
+    "steps": "steps",
+    "iterations": "iterations",
+    "restarts": "restarts",
+    "loss": "loss",
+    "temperature": "temperature",
+    "estimator": "estimator",
+    "label": "label",
+    "adversary": "adversary",
+    "targets": "targets",
+    "budget": "budget",
+}
+
 
 @click.command("attack")
-@project_argument
+@click.argument("project", metavar="DIR|FILE.toml", type=click.Path(path_type=Path))
 @click.option(
     "-n",
     "count",
@@ -43,35 +63,37 @@ __all__ = ["command", "make_attacks", "print_summary"]
 @click.option(
     "--attack",
     "kinds",
-    type=click.Choice(["fgsm", "pgd"]),
+    type=click.Choice([*KINDS, *PRESETS]),
+    metavar="NAME",
     multiple=True,
-    help="Which attacks; may be repeated. Default: all.",
+    help=f"Which attacks; may be repeated. Default: fgsm and pgd. Kinds: {', '.join(KINDS)}; "
+    f"settings with a name: {', '.join(PRESETS)}.",
 )
 @click.option(
     "--eps",
     "epsilons",
-    type=click.FloatRange(0, 1),
+    type=click.FloatRange(min=0),
     multiple=True,
-    default=(0.1, 0.2, 0.3),
-    show_default=True,
-    help="L-infinity budgets; may be repeated. Used as whole pixel levels, floor(255 eps).",
+    help="Budgets of those that have one; may be repeated. Default: 0.1, 0.2 and 0.3, or the "
+    "preset's own. L-infinity ones are used as whole pixel levels, floor(255 eps).",
 )
 @click.option(
     "--draws",
     type=click.IntRange(1, 1000),
-    default=20,
+    default=21,
     show_default=True,
     help="Draws that judge each image, none of them seen in crafting.",
 )
 @click.option(
     "--eot",
     type=click.IntRange(1, 1000),
-    default=10,
-    show_default=True,
-    help="Draws whose loss every crafting step averages.",
+    help="Draws whose loss every crafting step averages. Default: 10, AutoPGD's 20.",
 )
-@click.option("--steps", type=click.IntRange(min=1), default=40, show_default=True, help="PGD's.")
-@click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True, help="PGD's.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="PGD's (default 40) and AutoPGD's (default 100)."
+)
+@click.option("--iterations", type=click.IntRange(min=1), help="CW's; default 100.")
+@click.option("--restarts", type=click.IntRange(min=1), help="PGD's and AutoPGD's; default 1.")
 @click.option("--loss", type=click.Choice(["ce", "margin", "dlr"]), help="What is maximised.")
 @click.option("--temperature", type=float, help="Softmax temperature of the ce loss.")
 @click.option(
@@ -83,6 +105,19 @@ __all__ = ["command", "make_attacks", "print_summary"]
     "--label",
     type=click.Choice(["prediction", "true"]),
     help="Whose label FGSM attacks; the paper's is the network's own prediction.",
+)
+@click.option(
+    "--adversary",
+    type=click.Choice(get_args(Adversary)),
+    help="What the attacker knows of the draws. Default: eot, an average over draws.",
+)
+@click.option(
+    "--targets",
+    type=click.Choice(get_args(TargetRule)),
+    help="Labels to be reached: none, one an image so that all pairs fill evenly, or all.",
+)
+@click.option(
+    "--budget", type=click.IntRange(min=1), help="Inferences that attacks by queries may cost."
 )
 @click.option("--data", default="digits", show_default=True, help="As for 'evaluate'.")
 @click.option(
@@ -106,64 +141,67 @@ def command(
     kinds: tuple[str, ...],
     epsilons: tuple[float, ...],
     draws: int,
-    eot: int,
-    steps: int,
-    restarts: int,
-    loss: str | None,
-    temperature: float | None,
-    estimator: str | None,
-    label: str | None,
     data: str,
     results: Path | None,
     native: bool,
     seed: int,
     as_json: bool,
-    **target: Any,
+    **others: Any,
 ) -> None:
     """Attack the network on the board and report its accuracy.
 
     Images are crafted on a differentiable twin of the integer network, with
-    the loss averaged over draws, and rounded to pixels; the board judges them
-    with fresh draws. Answers are stored as they come: a run that was stopped,
-    in whatever way, goes on when the same command is started again.
+    the loss averaged over draws, or with nothing but the board's answers, and
+    rounded to pixels; the board judges them with fresh draws. Answers are
+    stored as they come: a run that was stopped, in whatever way, goes on when
+    the same command is started again.
+
+    FILE.toml is a campaign: networks, boards and attacks in one file, one
+    report over all of them. docs/ATTACKS.md describes it, and which attack is
+    for what.
 
     \b
     Example:
       bnnmcu attack s64 --emulate -n 100 --eps 0.3
-      bnnmcu attack s64 --port /dev/ttyACM0
+      bnnmcu attack s64 --port /dev/ttyACM0 --attack cw-paper --attack cw-adaptive
+      bnnmcu attack examples/campaign_quick.toml
     """
+    if project.suffix == ".toml":
+        from bnnmcu.cli.attack_file import run_file
+
+        _refuse_typed(project)
+        run_file(project, as_json=as_json)
+        return
     typed = " and ".join(board_options_typed())
     if native and typed:
         raise UsageError(
             "--native asks no board", where=typed, hint=f"leave out --native, or {typed}"
         )
+    from bnnmcu.attack.audit import audit_run
     from bnnmcu.attack.config import CampaignConfig
     from bnnmcu.attack.metrics import summarize
     from bnnmcu.cli.campaigns import run_stored
     from bnnmcu.target import TargetOptions, open_target
 
+    settings = {name: others.pop(option) for option, name in _SETTINGS.items()}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    names = kinds or ("fgsm", "pgd")
+    _refuse_useless(names, settings)
     loaded, images = project_and_images(project, data, count, labels=True)
     warn_if_seen(loaded.training, images)
-    common: dict[str, Any] = {"eot_draws": eot if loaded.graph.stochastic else 1}
-    common |= {
-        key: value
-        for key, value in (("loss", loss), ("temperature", temperature), ("estimator", estimator))
-        if value is not None
-    }
-    attacks = make_attacks(
-        kinds or ("fgsm", "pgd"), epsilons, common, steps=steps, restarts=restarts, label=label
-    )
-    config = CampaignConfig(attacks=attacks, draws=draws, seed=seed)
+    if not loaded.graph.stochastic:
+        settings["eot_draws"] = 1
+    config = CampaignConfig(attacks=make_attacks(names, epsilons, settings), draws=draws, seed=seed)
 
     with ExitStack() as stack:
         board = None
         if not native:
-            board = stack.enter_context(open_target(loaded, TargetOptions(**target), note))
+            board = stack.enter_context(open_target(loaded, TargetOptions(**others), note))
         summary, _ = run_stored(
             config,
             loaded.graph,
             images,
-            summarize,
+            lambda store: summarize(store, audit_run(store, loaded.graph, images)),
             name="attack",
             results=results,
             project=loaded,
@@ -179,57 +217,57 @@ def command(
         print_summary(summary)
 
 
+def _refuse_typed(path: Path) -> None:
+    """A campaign file says all of this itself, and one of the two would be ignored."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if typed and name not in _OF_A_FILE:
+            raise UsageError(
+                "stands in the campaign file",
+                where=parameter.opts[-1],
+                hint=f"leave it out, and see {path}",
+            )
+
+
+def _settings_of(name: str) -> tuple[type[AttackConfig], set[str]]:
+    from bnnmcu.attack.campaign_cases import kind_of
+
+    kind = kind_of(name)
+    return kind, {field.name for field in fields(kind)}
+
+
+def _refuse_useless(names: Sequence[str], settings: Mapping[str, Any]) -> None:
+    for option, setting in _SETTINGS.items():
+        if setting in settings and not any(setting in _settings_of(name)[1] for name in names):
+            raise UsageError(
+                f"no attack chosen has it ({', '.join(names)})",
+                where=f"--{option}",
+                hint="leave it out, or name an attack that has it with --attack",
+            )
+
+
 def make_attacks(
-    kinds: Sequence[str],
-    epsilons: Sequence[float],
-    common: dict[str, Any],
-    *,
-    steps: int,
-    restarts: int,
-    label: str | None,
+    names: Sequence[str], epsilons: Sequence[float], settings: Mapping[str, Any], **more: Any
 ) -> tuple[AttackConfig, ...]:
-    """The attacks of a run: every kind with every budget."""
-    from bnnmcu.attack.config import FgsmConfig, PgdConfig
+    """The attacks of a run: every kind or preset, those that have one with every budget.
 
+    Args:
+        epsilons: none for the usual ones, or a preset's own.
+        settings, more: of each attack those that it has; None for its own.
+    """
+    from bnnmcu.attack.campaign_cases import has_budget
+
+    wanted = {name: value for name, value in {**settings, **more}.items() if value is not None}
     attacks: list[AttackConfig] = []
-    for kind in dict.fromkeys(kinds):
-        for epsilon in dict.fromkeys(epsilons):
-            if kind == "fgsm":
-                extra: dict[str, Any] = {"label": label} if label else {}
-                attacks.append(FgsmConfig(epsilon=epsilon, **common, **extra))
-            else:
-                attacks.append(PgdConfig(epsilon=epsilon, steps=steps, restarts=restarts, **common))
+    for name in dict.fromkeys(names):
+        _, known = _settings_of(name)
+        make: Callable[..., AttackConfig] = KINDS.get(name) or PRESETS[name]
+        own = {key: value for key, value in wanted.items() if key in known}
+        if "epsilon" not in known or (not epsilons and has_budget(name)):
+            attacks.append(make(**own))
+        else:
+            budgets = dict.fromkeys(epsilons or _EPSILONS)
+            attacks += [make(epsilon=epsilon, **own) for epsilon in budgets]
     return tuple(attacks)
-
-
-def _share(accuracy: Accuracy) -> str:
-    value, low, high = (100 * x for x in (accuracy.value, accuracy.low, accuracy.high))
-    return f"{value:5.1f} % [{low:.1f}, {high:.1f}]"
-
-
-def print_summary(summary: Summary) -> None:
-    """Flags first, then a line for each case."""
-    identity = summary.identity
-    model, oracle, data = identity["model"], identity["oracle"], identity["data"]
-    rows = [
-        [
-            case.attack,
-            f"{case.epsilon:.3f} ({case.levels}/255)" if case.levels else "-",
-            _share(case.mean),
-            f"{100 * case.majority.value:5.1f} %",
-            f"{100 * case.worst.value:5.1f} %",
-            f"{case.l2:.2f}",
-        ]
-        for case in summary.cases
-    ]
-    draws = f", {identity['config']['draws']} fresh draws each" if model["stochastic"] else ""
-    for flag in summary.flags:
-        note(f"{flag.severity}: {flag.text}")
-    print_table(
-        f"{model['name']} on {oracle['name']} ({oracle['label']}): accuracy under attack",
-        ["attack", "epsilon", "mean of draws [95 %]", "majority", "all draws", "mean L2"],
-        rows,
-        caption=f"{data['images']} images of {data['name']}{draws}; "
-        "budgets are whole pixel levels, accuracies are after rounding to pixels"
-        + ("" if summary.complete else "; NOT COMPLETE: start the run again"),
-    )

@@ -82,6 +82,7 @@ def report(
     from bnnmcu.target import TargetOptions, open_target
 
     loaded, images = project_and_images(project, data, count)
+    loaded.check_evaluation("boards report")
     draws = 5 if loaded.graph.stochastic else 0
     with (
         open_target(loaded, TargetOptions(**target), note) as board,

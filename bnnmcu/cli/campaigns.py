@@ -1,4 +1,4 @@
-"""Runs whose answers are stored as they come: what ``evaluate`` and ``attack`` share."""
+"""Runs whose answers are stored as they come: of ``evaluate``, ``attack`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from bnnmcu.errors import BnnmcuError
 if TYPE_CHECKING:
     from bnnmcu.attack.campaign import Progress
     from bnnmcu.attack.config import CampaignConfig
+    from bnnmcu.attack.model import GradientModel
     from bnnmcu.attack.oracle import Oracle
     from bnnmcu.backend.project import Project
     from bnnmcu.data import Dataset
@@ -30,9 +32,45 @@ if TYPE_CHECKING:
     from bnnmcu.store import Store
     from bnnmcu.target import Target
 
-__all__ = ["campaign_lanes", "run_stored"]
+__all__ = ["Work", "campaign_lanes", "do_stored", "oracle_of", "own_file", "run_stored"]
 
 _T = TypeVar("_T")
+_Report = Callable[["Progress"], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is to be done for a results file.
+
+    Attributes:
+        identity: of the run.
+        graph: the network that answers.
+        oracle: who answers.
+        cases: how many.
+        total: images of all cases.
+        begin: with the open store, what does all that is missing in it.
+        project, target: of the board, if there is one.
+        draws: of an image, at most.
+    """
+
+    identity: dict[str, Any]
+    graph: Graph
+    oracle: Oracle
+    cases: int
+    total: int
+    begin: Callable[[Store], Callable[[_Report], None]]
+    project: Project | None = None
+    target: Target | None = None
+    draws: int = 1
+
+
+def oracle_of(graph: Graph, target: Target | None) -> Oracle:
+    """The board that is open, or the native twin where there is none."""
+    from bnnmcu.attack.oracle import DeviceOracle, NativeOracle
+
+    if target is None:
+        return NativeOracle(graph)
+    return DeviceOracle(target.device, label="emulated" if target.emulated else "hardware")
 
 
 def run_stored(
@@ -45,15 +83,27 @@ def run_stored(
     results: Path | None,
     project: Project | None,
     target: Target | None,
+    oracle: Oracle | None = None,
+    folder: Path | None = None,
+    models: Mapping[str, GradientModel] | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    before: Callable[[Store], None] | None = None,
 ) -> tuple[_T, Path]:
-    """Do what of a run is not stored yet, and sum it up.
+    """Do what of a campaign is not stored yet, and sum it up.
 
     Args:
         sum_up: makes figures of a finished store.
-        name: of the command; begins the name of a results file that nobody named.
-        results: the results file; None for one in the project's folder.
-        project: None for a model file, whose results file must be named.
-        target: the board that answers; None for the native twin.
+        name: begins the name of a results file that nobody named.
+        results: the results file; None for one of this very run's own.
+        project: None for a model file, whose results file or folder must be named.
+        target: the board that answers; None for the native twin, or ``oracle``.
+        oracle: answers where it is neither.
+        folder: of results files that nobody named; None for the project's.
+        models: others that gradients are taken of, by name.
+        workers: images crafted side by side; None for one on each core.
+        device: where gradients are computed.
+        before: is given the open store before anything is done.
 
     Returns:
         The figures, and the results file.
@@ -64,41 +114,64 @@ def run_stored(
         StoreError: the file holds another run, or cannot be written.
     """
     from bnnmcu.attack.campaign import Campaign, campaign_identity
-    from bnnmcu.attack.oracle import DeviceOracle, NativeOracle
+    from bnnmcu.attack.pairs import places_of
+
+    who = oracle or oracle_of(graph, target)
+    others = dict(models or {})
+    identity = campaign_identity(config, graph, images, who, models=others)
+    counts = [len(places_of(one, images, graph.classes)) for one in (None, *config.attacks)]
+
+    def begin(store: Store) -> Callable[[_Report], None]:
+        if before is not None:
+            before(store)
+        return Campaign(
+            config, graph, images, who, store, models=others, workers=workers, device=device
+        ).run
+
+    work = Work(
+        identity,
+        graph,
+        who,
+        cases=len(counts),
+        total=sum(counts),
+        begin=begin,
+        project=project,
+        target=target,
+        draws=config.draws if graph.stochastic else 1,
+    )
+    path = results or own_file(folder or _folder(project), name, identity)
+    return do_stored(work, path, sum_up), path
+
+
+def do_stored(work: Work, path: Path, sum_up: Callable[[Store], _T]) -> _T:
+    """Do what is not in the results file yet, and sum it up; see :func:`run_stored`."""
     from bnnmcu.provenance import provenance
     from bnnmcu.store import Store
 
-    oracle: Oracle
-    if target is None:
-        oracle = NativeOracle(graph)
-    else:
-        oracle = DeviceOracle(target.device, label="emulated" if target.emulated else "hardware")
-    identity = campaign_identity(config, graph, images, oracle)
-    path = results or _own_file(project, name, identity)
-    draws = config.draws if graph.stochastic else 1
-    cases = 1 + len(config.attacks)
-    with Store.open(path, identity, provenance=provenance(graph, project, target)) as store:
+    target = work.target
+    about = provenance(work.graph, work.project, target)
+    with Store.open(path, work.identity, provenance=about) as store:
         if store.resumed:
             note(f"going on with the run in {path}")
-        campaign = Campaign(config, graph, images, oracle, store)
-        state = _State(cases * len(images), path)
+        run = work.begin(store)
+        state = _State(work.total, path)
         try:
             with show_progress() as display, _interruptible(state, display, target):
                 lanes = campaign_lanes(
                     display,
-                    cases,
-                    oracle.name if target is None else target.label,
+                    work.cases,
+                    work.oracle.name if target is None else target.label,
                     link=None if target is None else lambda: target.device.stats,
-                    expected=None if target is None else target.line_rate(draws),
+                    expected=None if target is None else target.line_rate(work.draws),
                 )
-                campaign.run(state.watching(lanes))
+                run(state.watching(lanes))
         except KeyboardInterrupt:
             raise click.exceptions.Exit(state.report()) from None
         except BnnmcuError:
             note(f"{state.text}: the same command goes on")
             raise
         note(f"all answers are in {path}")
-        return sum_up(store), path
+        return sum_up(store)
 
 
 def campaign_lanes(
@@ -210,13 +283,16 @@ def _interruptible(
     return orderly_interrupts(asked, at_once)
 
 
-def _own_file(project: Project | None, name: str, identity: dict[str, Any]) -> Path:
+def own_file(folder: Path, name: str, identity: dict[str, Any]) -> Path:
     """The results file of this very run: starting it again goes on, another has its own."""
-    assert project is not None, "results of a model file are named"
     text = json.dumps(identity, sort_keys=True)
-    folder = project.folder / "results"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.sqlite"
+
+
+def _folder(project: Project | None) -> Path:
+    assert project is not None, "results of a model file are named"
+    return project.folder / "results"
 
 
 def _same_command() -> str:

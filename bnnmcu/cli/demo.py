@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bnnmcu.cli.attack import make_attacks, print_summary
+from bnnmcu.cli.attack import make_attacks
 from bnnmcu.cli.campaigns import campaign_lanes
 from bnnmcu.cli.options import json_option, progress_options
 from bnnmcu.cli.output import note, print_json, print_table
 from bnnmcu.cli.progress import show_progress
+from bnnmcu.cli.summary import print_summary
 
 if TYPE_CHECKING:
     from bnnmcu.attack.metrics import Summary
@@ -94,7 +95,7 @@ def command(output: Path, emulate: str, as_json: bool) -> None:
             }
         )
     else:
-        print_summary(summary)
+        print_summary(summary, details=False)
         _print_cost(report, verification, project)
         note(f"{seconds:.0f} s in all; next: bnnmcu --help, or look into {folder}")
     verification.raise_if_different()
@@ -164,9 +165,7 @@ def _attack(project: Project, device: Any, digits: Any, output: Path, label: str
     from bnnmcu.attack.oracle import DeviceOracle
     from bnnmcu.store import Store
 
-    attacks = make_attacks(
-        ("fgsm", "pgd"), _EPSILONS, {"eot_draws": 10}, steps=40, restarts=1, label=None
-    )
+    attacks = make_attacks(("fgsm", "pgd"), _EPSILONS, {"eot_draws": 10})
     config = CampaignConfig(attacks=attacks, draws=_DRAWS, seed=_SEED)
     oracle = DeviceOracle(device, label="emulated")
     results = output / "demo-attack.sqlite"

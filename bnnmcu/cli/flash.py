@@ -79,12 +79,13 @@ def command(
         )
         return
     print(f"{loaded.graph.name} is on {loaded.board.title}")
+    key = " --device-key FILE" if loaded.board.field_mode else ""
     if loaded.server == MLPERF:
         note("  next: ask it by the MLPerf Tiny runner, or examples/mlperf_tiny.py")
     elif info is None:
-        note(f"  next: bnnmcu verify {project} --port auto")
+        note(f"  next: bnnmcu verify {project} --port auto{key}")
     else:
-        note(f"it answers as {info.board} with this network\n  next: bnnmcu verify {project}")
+        note(f"it answers as {info.board} with this network\n  next: bnnmcu verify {project}{key}")
 
 
 def _check_port(board: Board, port: str) -> None:

@@ -30,6 +30,8 @@ _COMMANDS = {
     "diff": "Find the first layer where float network, integers, C and board part.",
     "bench": "Count instructions or cycles on the board, layer by layer.",
     "attack": "Attack the network on the board and report its accuracy.",
+    "replay": "Show the images of a stored run again, to any board or network.",
+    "study": "Study what a secret seed of the drawn weights is worth.",
     "runs": "List, show, compare, merge and export stored results.",
     "boards": "List the boards.",
     "doctor": "Show what is installed and how to get what is missing.",

@@ -223,7 +223,7 @@ def test_an_interrupted_attack_says_what_it_keeps(
     assert lines[0] == f"interrupted: answers to 20 of 40 images are kept in {store}"
     assert lines[1].startswith("  next: the same command goes on: bnnmcu attack ")
     assert "Traceback" not in said
-    assert len(_content(store)) == 20 * 20
+    assert len(_content(store)) == 20 * 21
 
 
 def test_a_model_file_is_no_firmware(cli, tmp_path: Path) -> None:

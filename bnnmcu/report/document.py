@@ -1,0 +1,59 @@
+"""A report before it has a form: sections of text and tables, and the facts behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Document", "Section", "Table"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title.
+
+    Attributes:
+        title: what is shown.
+        columns: their heads.
+        rows: a cell for each column.
+        text_columns: how many of the first hold text; the others hold numbers.
+        caption: what must be known to read it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int = 1
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question and its answer.
+
+    Attributes:
+        title: the heading.
+        paragraphs: plain sentences.
+        points: the same as a list, each on its own.
+        tables: below the text.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report.
+
+    Attributes:
+        title: of the whole.
+        sections: in order.
+        facts: plain JSON values, for scripts.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+    facts: dict[str, Any]
