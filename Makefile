@@ -37,11 +37,12 @@ check: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_ARGS)
 
-# What inferences cost, against benchmarks/targets.json and benchmarks/history.json; and how fast
-# images get through the link, against the line and an echo.
+# What inferences cost, against benchmarks/targets.json and benchmarks/history.json; how fast
+# images get through the link, against the line and an echo; and what attacks cost.
 bench: system-tools $(VENV)/.dev
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 	$(BIN)/python benchmarks/link_rates.py $(filter --require --update,$(BENCH_ARGS)) $(LINK_ARGS)
+	$(BIN)/python benchmarks/attack_speed.py $(filter --update,$(BENCH_ARGS)) $(SPEED_ARGS)
 
 # Ten thousand images over a bad line, fifty kills and twenty resets in one run (some ten minutes).
 soak: system-tools $(VENV)/.dev
@@ -66,7 +67,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist demo-out .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo-out campaign-out .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnnmcu import reference
-from bnnmcu.attack.config import AttackConfig
+from bnnmcu.attack.config import AttackConfig, GradientConfig
 from bnnmcu.attack.craft import craft, make_twin
 from bnnmcu.attack.seeds import crafting_seed
 from bnnmcu.data import Dataset
@@ -174,7 +174,7 @@ class _Answers:
         lead = (floats[rows, label] - floats[rows, other])[label != other]
         return Case(
             attack=attack.kind if attack else "clean",
-            epsilon=attack.epsilon if attack else 0.0,
+            epsilon=attack.epsilon if isinstance(attack, GradientConfig) else 0.0,
             levels=attack.levels if attack else 0,
             answers=len(floats),
             same_label=float((label == other).mean()),

@@ -21,6 +21,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelFileError",
     "PortGoneError",
+    "QueryBudgetError",
     "RemoteError",
     "StoreError",
     "ToolchainError",
@@ -164,3 +165,9 @@ class StoreError(BnnmcuError):
     """A results file that cannot be used, or belongs to another run."""
 
     exit_code = 13
+
+
+class QueryBudgetError(BnnmcuError):
+    """A query that would cost more inferences than its image may; it was not asked."""
+
+    exit_code = 15
