@@ -99,46 +99,60 @@ def accuracy(model: Any, images: Any, labels: Any) -> float:
     return 100.0 * right / len(images)
 
 
-def measure(row: Row, data: Any) -> dict[str, Any]:
-    from bnnmcu.attack.craft import craft
-    from bnnmcu.attack.float import load_float_model
+class Case:
+    """A row with its model and images; warm."""
 
-    model = load_float_model(MODELS / f"{row.model}.pt")
-    if row.unit == "pair":
-        images, labels, targets = cells(data)
-        parts = [(images, labels, targets)]
-    else:
-        # The bundled digits twice, classes in turn: 5,000 there are.
-        mixed, twice = data.stratified(len(data)), np.arange(IMAGES) % len(data)
-        images, labels = mixed.images[twice], mixed.labels[twice]
-        parts = [
-            (images[start : start + BATCH], labels[start : start + BATCH], None)
-            for start in range(0, IMAGES, BATCH)
-        ]
+    def __init__(self, row: Row, data: Any) -> None:
+        from bnnmcu.attack.float import load_float_model
 
-    def work() -> list[Any]:
+        self.row = row
+        self.model = load_float_model(MODELS / f"{row.model}.pt")
+        self.runs: list[float] = []
+        if row.unit == "pair":
+            self.images, self.labels, targets = cells(data)
+            self.parts = [(self.images, self.labels, targets)]
+        else:
+            # The bundled digits twice, classes in turn: 5,000 there are.
+            mixed, twice = data.stratified(len(data)), np.arange(IMAGES) % len(data)
+            self.images, self.labels = mixed.images[twice], mixed.labels[twice]
+            self.parts = [
+                (self.images[start : start + BATCH], self.labels[start : start + BATCH], None)
+                for start in range(0, IMAGES, BATCH)
+            ]
+        # The first steps make oneDNN compile its kernels, once in the life of a process.
+        self._craft(self.parts[:1])
+
+    def _craft(self, parts: list[Any]) -> list[Any]:
+        from bnnmcu.attack.craft import craft
+
         return [
-            craft(model, row.attack, part, right, 1, targets=wrong) for part, right, wrong in parts
+            craft(self.model, self.row.attack, part, right, 1, targets=wrong)
+            for part, right, wrong in parts
         ]
 
-    # The first steps make oneDNN compile its kernels, once in the life of a process.
-    craft(model, row.attack, *parts[0][:2], 1, targets=parts[0][2])
-    runs = [spent(work) for _ in range(REPEATS)]
-    crafted = runs[0][1]
-    made = np.concatenate([one.images for one in crafted])
-    change = (made.astype(np.float64) - images) / 255.0
-    by = CELLS if row.unit == "pair" else 1
-    sample = slice(0, CELLS)
-    return {
-        "attack": row.name,
-        "model": row.model,
-        "unit": row.unit,
-        "budget": row.budget,
-        "core-seconds": round(min(seconds for seconds, _ in runs) / by, 4),
-        "all runs": [round(seconds / by, 4) for seconds, _ in runs],
-        "accuracy of 90, %": round(accuracy(model, made[sample], labels[sample]), 1),
-        "mean L2 of 90": round(float(np.sqrt((change[sample] ** 2).sum((1, 2, 3))).mean()), 2),
-    }
+    def run(self) -> None:
+        """Once more."""
+        print(f"{self.row.name}, {self.row.model} ...", file=sys.stderr, flush=True)
+        seconds, crafted = spent(lambda: self._craft(self.parts))
+        self.runs.append(seconds)
+        self.made = np.concatenate([one.images for one in crafted])
+
+    def found(self) -> dict[str, Any]:
+        """The figures of all runs."""
+        row, sample = self.row, slice(0, CELLS)
+        by = CELLS if row.unit == "pair" else 1
+        change = (self.made[sample].astype(np.float64) - self.images[sample]) / 255.0
+        right = accuracy(self.model, self.made[sample], self.labels[sample])
+        return {
+            "attack": row.name,
+            "model": row.model,
+            "unit": row.unit,
+            "budget": row.budget,
+            "core-seconds": round(min(self.runs) / by, 4),
+            "all runs": [round(seconds / by, 4) for seconds in self.runs],
+            "accuracy of 90, %": round(right, 1),
+            "mean L2 of 90": round(float(np.sqrt((change**2).sum((1, 2, 3))).mean()), 2),
+        }
 
 
 def show(found: list[dict[str, Any]]) -> list[str]:
@@ -181,10 +195,12 @@ def main() -> int:
     except BnnmcuError as error:
         print(f"SKIPPED: {error}; what attacks cost was NOT measured")
         return 1 if arguments.strict else 0
-    found = []
-    for row in rows():
-        print(f"{row.name}, {row.model} ...", file=sys.stderr, flush=True)
-        found.append(measure(row, data))
+    measured = [Case(row, data) for row in rows()]
+    # Round after round: a slow minute of a shared machine then hits one run of each.
+    for _ in range(REPEATS):
+        for case in measured:
+            case.run()
+    found = [case.found() for case in measured]
     over = show(found)
     if arguments.update:
         from bench import processor
