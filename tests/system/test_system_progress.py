@@ -93,7 +93,7 @@ def test_a_case_that_follows_starts_with_the_rate_of_the_board() -> None:
 
 
 def test_the_line_says_how_fast_it_can_be() -> None:
-    info = SimpleNamespace(input_shape=(28, 28, 1), max_seeds=20)
+    info = SimpleNamespace(input_shape=(28, 28, 1), max_seeds=20, field=False)
     device: Any = SimpleNamespace(info=info)
     target = Target(device, False, "board", None, pace=115200)
     one = target.line_rate(1)
