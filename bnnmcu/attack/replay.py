@@ -180,18 +180,7 @@ class Replay:
                 where=str(self._source.path),
                 hint="replay it on a network for the same images",
             )
-        return Example(
-            attack=one.attack,
-            levels=one.levels,
-            image=one.image,
-            target=one.target,
-            true_label=one.true_label,
-            pixels=np.frombuffer(one.pixels, np.uint8).reshape(self._graph.input_shape),
-            linf=one.linf,
-            l2=one.l2,
-            zero_gradients=one.zero_gradients,
-            crafted_by=json.loads(one.crafted_by),
-        )
+        return one.example(self._graph.input_shape)
 
     def _ask(self, case: _Case, total: int, report: Callable[[Progress], None]) -> None:
         todo = self._store.unanswered(*case, self._graph.input_shape)

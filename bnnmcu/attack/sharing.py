@@ -7,14 +7,11 @@ Attacks by queries are made anew for each.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from bnnmcu.attack.config import CLEAN, CampaignConfig
-from bnnmcu.store import Example, Store
+from bnnmcu.store import Store
 
 __all__ = ["may_share", "share_crafted"]
 
@@ -48,21 +45,7 @@ def share_crafted(
         rows = list(source.rows([case]))
         took = [one.crafting_s for one in rows if one.crafting_s is not None]
         store.add_examples(
-            [
-                Example(
-                    attack=one.attack,
-                    levels=one.levels,
-                    image=one.image,
-                    target=one.target,
-                    true_label=one.true_label,
-                    pixels=np.frombuffer(one.pixels, np.uint8).reshape(shape),
-                    linf=one.linf,
-                    l2=one.l2,
-                    zero_gradients=one.zero_gradients,
-                    crafted_by=json.loads(one.crafted_by),
-                )
-                for one in rows
-            ],
+            [one.example(shape) for one in rows],
             seconds=sum(took) if took else None,
         )
         shared += len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,21 @@ class Stored:
     session: int
     crafted_at: str | None
     crafting_s: float | None
+
+    def example(self, shape: tuple[int, ...]) -> Example:
+        """It without its answers, to be asked again; ``shape`` is (H, W, C)."""
+        return Example(
+            attack=self.attack,
+            levels=self.levels,
+            image=self.image,
+            target=self.target,
+            true_label=self.true_label,
+            pixels=np.frombuffer(self.pixels, np.uint8).reshape(shape),
+            linf=self.linf,
+            l2=self.l2,
+            zero_gradients=self.zero_gradients,
+            crafted_by=json.loads(self.crafted_by),
+        )
 
 
 def pixels_sha256(pixels: bytes) -> str:

@@ -11,6 +11,7 @@
 #define EVENTS_RXDRDY UART(0x108u)
 #define EVENTS_TXDRDY UART(0x11cu)
 #define INTENSET UART(0x304u)
+#define INTENCLR UART(0x308u)
 #define ERRORSRC UART(0x480u)
 #define ENABLE UART(0x500u)
 #define PSELTXD UART(0x50cu)
@@ -62,6 +63,11 @@ uint32_t bnn_uart_baud(uint32_t hz, uint32_t baud)
 void bnn_uart_start(uint32_t hz, uint32_t baud)
 {
     (void)hz;
+    /*
+     * A byte that is taken between STOPRX and STARTRX has its event cleared but may
+     * stay in the FIFO, which then tells of no byte any more: no interrupt meanwhile.
+     */
+    INTENCLR = INT_RXDRDY;
     /* Pins are taken over while it is off. */
     TASKS_STOPRX = 1u;
     TASKS_STOPTX = 1u;

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from echo_rig import ask_baud, ask_echo, ask_garbled, ask_info, ask_work, emulate, needs
+from echo_rig import ask_baud, ask_echo, ask_garbled, ask_info, ask_work, emulate, needs, receive
 from imxrt_model import ImxrtModel
 from rp2040_model import BOOT_RAM, SSI, Rp2040Model
 from stm32_model import Stm32Model
@@ -123,6 +123,19 @@ def test_emulated_uarts_go_over_and_go_on(build: Build, board: Board) -> None:
         assert ask_baud(device, 1_234_567_890) == 0
         assert ask_baud(device, board.uart.baud) > 0
         assert ask_echo(device, b"as before") == b"as before"
+
+
+@by_name([load_board(x) for x in ("microbit", "lm3s6965evb", "mps2_an385", "netduinoplus2")])
+def test_emulated_uarts_change_the_rate_while_bytes_come(build: Build, board: Board) -> None:
+    """An emulator's bytes have no rate, so none is lost: and none gets stuck in a FIFO."""
+    data = bytes(range(256))
+    with emulate("qemu", build(board), board) as device:
+        for turn in range(500):
+            baud = (230400, board.uart.baud)[turn % 2]
+            device.write(b"R" + baud.to_bytes(4, "little"))
+            device.write(b"E" + len(data).to_bytes(2, "little") + data)
+            assert int.from_bytes(receive(device, 4), "little") > 0
+            assert receive(device, len(data)) == data
 
 
 @by_name([board for board in STM32 if "TIMER_ADDRESS" in board.macros])

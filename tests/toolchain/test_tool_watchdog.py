@@ -107,12 +107,18 @@ def test_a_sound_firmware_is_left_alone(build: Build, name: str) -> None:
     board = load_board(name)
     with Device(QemuBoard(build(name), board)) as device:
         first = device.infer(IMAGES[0], [1, 2])
+        while first.polluted:  # A busy host asked twice, and its bytes fell into the count.
+            first = device.infer(IMAGES[0], [1, 2])
         time.sleep(3 * PERIOD)
         assert not _restarted(device)
+        clean = 0
         end = time.monotonic() + 2 * PERIOD
-        while time.monotonic() < end:
+        while time.monotonic() < end or not clean:
             again = device.infer(IMAGES[0], [1, 2])
             assert np.array_equal(again.logits, first.logits)
+            if again.polluted:
+                continue
+            clean += 1
             # No tick of the alarm falls into an inference: a timer's tick is 40 instructions.
             assert np.abs(again.ticks.astype(int) - first.ticks.astype(int)).max() <= 1
         assert not _restarted(device)
