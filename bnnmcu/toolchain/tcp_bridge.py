@@ -91,9 +91,9 @@ class TcpBridge(Bridge):
                 raise
             return  # the other thread has just closed it
         if client is None or client not in ready:
-            # Only where the client is silent: the end of one that has left is known by then,
+            # Only where the client is still silent: the end of one that has left is known by then,
             # and whoever comes back at once is not sent away for the sake of its own ghost.
-            if self._listener in ready:
+            if self._listener in ready and not (client and self._speaks(client)):
                 self._accept()
             return
         with self._guard:
@@ -109,6 +109,13 @@ class TcpBridge(Bridge):
             self._mending(lambda: self._transport.write(data))
         else:
             self._drop(client)
+
+    def _speaks(self, client: socket.socket) -> bool:
+        """Whether it has sent something, or has left, by now."""
+        try:
+            return bool(select.select([client], [], [], 0.0)[0])
+        except (OSError, ValueError):
+            return True  # the other thread has just closed it
 
     def _accept(self) -> None:
         try:
