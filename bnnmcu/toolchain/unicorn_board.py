@@ -92,7 +92,7 @@ class UnicornBoard:
         self._board = board
         self._firmware = read_firmware(elf)
         self._input: deque[int] = deque()
-        self._taken = 0
+        self._taken = self._writes = 0
         self._output = bytearray()
         self._registers: dict[int, int] = {}
         self._arrived = threading.Condition()
@@ -160,6 +160,7 @@ class UnicornBoard:
         with self._arrived:
             # In this order, a Ctrl-C in between leaves no input to a sleeping CPU.
             self._asleep = False
+            self._writes += 1
             self._input.extend(data)
             self._arrived.notify_all()
 
@@ -282,7 +283,7 @@ class UnicornBoard:
         """
         # Around the bookkeeping too: what the CPU did must be known when it raises.
         with interrupts_deferred(self._stop):
-            taken = self._taken
+            before = self._taken, self._writes
             self._bad_access = None
             self._resumed = self._stopped
             with self._timing:
@@ -297,10 +298,10 @@ class UnicornBoard:
             finally:
                 with self._timing:
                     self._deadline = None
-            self._account(taken, fault)
+            self._account(before, fault)
 
-    def _account(self, taken: int, fault: str | None) -> None:
-        """Find out why the CPU stopped, having taken so many bytes before it ran."""
+    def _account(self, before: tuple[int, int], fault: str | None) -> None:
+        """Find out why the CPU stopped; before it ran, so many bytes and writes were counted."""
         if self._broken is not None:
             error, self._broken = self._broken, None
             self._dead = f"the emulation failed: {error!r}"
@@ -315,8 +316,9 @@ class UnicornBoard:
             self._dead = f"the CPU stopped at {self._firmware.describe(pc)} for no known reason"
             return
         with self._arrived:
-            # Asleep with input that it does not take: it no longer listens.
-            if not self._input or self._taken == taken:
+            # Asleep with input that it does not take: it no longer listens.  But what came while
+            # it ran may have come after it had looked for the last time.
+            if not self._input or before == (self._taken, self._writes):
                 self._asleep = True
 
     def _stop(self) -> None:
