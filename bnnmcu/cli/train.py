@@ -24,7 +24,7 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
     "--data",
     default="mnist:train",
     show_default=True,
-    help="digits, mnist:train, FOLDER:train (IDX files), or an .npz file.",
+    help="digits, mnist:train, FOLDER:train (MNIST, CIFAR-10), or an .npz file.",
 )
 @click.option(
     "--dataset",
@@ -49,6 +49,13 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
 )
 @click.option("--lr", type=float, default=1e-3, show_default=True, help="Adam's, at the start.")
 @click.option(
+    "--schedule",
+    type=click.Choice(["cosine", "constant"]),
+    default="cosine",
+    show_default=True,
+    help="Of the learning rate: down to zero along a half cosine, or as it is.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=2),
     default=128,
@@ -61,6 +68,28 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
     default="clipped",
     show_default=True,
     help="Straight-through estimator.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["straight-through", "frozen", "shared-draw"]),
+    default="straight-through",
+    show_default=True,
+    help="Of S: conv3 trained, left as initialised (the published code), or with one draw for "
+    "all filters (cannot be exported).",
+)
+@click.option(
+    "--bn-momentum",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    help="Weight of the newest batch in batch norm's statistics; 0.001 in the published code.",
+)
+@click.option(
+    "--label-smoothing",
+    type=click.FloatRange(0, 0.5, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the target that the true class gives to the others.",
 )
 @click.option(
     "--first-bits",
@@ -123,6 +152,13 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
     help="Threads of torch; more than one may change the last bits.",
 )
 @click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where torch computes; a GPU rounds sums otherwise, from the same random numbers.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -137,8 +173,12 @@ def command(
     first_image: int,
     epochs: int,
     lr: float,
+    schedule: Literal["cosine", "constant"],
     batch_size: int,
     ste: str,
+    form: str,
+    bn_momentum: float,
+    label_smoothing: float,
     first_bits: int | None,
     method: Literal["fgsm", "pgd"] | None,
     clean_epochs: int,
@@ -148,6 +188,7 @@ def command(
     fgsm_scale: Literal["paper", "published"],
     seed: int,
     threads: int,
+    device: str,
     output: Path,
     as_json: bool,
 ) -> None:
@@ -171,16 +212,23 @@ def command(
             hint="use .pt or .safetensors",
         )
     try:
-        from bnnmcu.nn.training import EpochReport, TrainingConfig, error_rate, save_net, train
+        from bnnmcu.attack.device import choose_device
+        from bnnmcu.nn.training import error_rate, provenance, save_net, train
     except ImportError as error:
         raise MissingDependencyError(
             "training needs torch", hint="pip install 'bnnmcu[train]'"
         ) from error
     from bnnmcu.data import load_dataset
-    from bnnmcu.nn.adversarial import AdversarialConfig
     from bnnmcu.nn.config import PaperConfig
+    from bnnmcu.nn.training_config import AdversarialConfig, EpochReport, TrainingConfig
 
-    config = PaperConfig(match[1], int(match[2]), dataset, ste)  # type: ignore[arg-type]
+    if form != "straight-through" and match[1] != "S":
+        raise UsageError(
+            f"{form!r} is a form of S", where="--form", hint=f"--model S{match[2]}, or leave it out"
+        )
+    config = PaperConfig(
+        match[1], int(match[2]), dataset, ste, bn_momentum, form  # type: ignore[arg-type]
+    )  # fmt: skip
     adversarial = None
     if method is not None:
         adversarial = AdversarialConfig(
@@ -189,8 +237,12 @@ def command(
     else:
         _refuse_typed("--adversarial")
     training = TrainingConfig(
-        epochs, lr, batch_size, seed, first_image, threads, adversarial, first_bits
-    )
+        epochs, lr, batch_size, seed, first_image, threads, adversarial, first_bits, schedule,
+        label_smoothing,
+    )  # fmt: skip
+    place = choose_device(device).type
+    if device == "auto":
+        note(f"device: {place}")
     images = load_dataset(data)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     if checkpoint.exists():
@@ -210,13 +262,8 @@ def command(
             if report.step == report.steps and not bar.console.is_terminal:
                 note(f"epoch {report.epoch}/{report.epochs}: {info}, {report.seconds:.0f} s")
 
-        net = train(config, training, images, checkpoint=checkpoint, progress=show)
-    provenance = {
-        "data": f"{images.name}, images {first_image} to {len(images) - 1}",
-        "data_name": images.name,
-        **training.to_dict(),
-    }
-    save_net(output, net, training=provenance)
+        net = train(config, training, images, checkpoint=checkpoint, progress=show, device=place)
+    save_net(output, net, training=provenance(training, images))
     checkpoint.unlink(missing_ok=True)
     train_error = error_rate(net, images)
     if as_json:

@@ -78,9 +78,17 @@ def to_network(model: ModelFile) -> Network:
 
     Raises:
         ModelFileError: tensors are missing, unexpected or of the wrong shape.
-        UnsupportedModelError: model A, whose hidden layers are not binary.
+        UnsupportedModelError: model A, whose hidden layers are not binary, or S
+            with one draw for all filters.
     """
     config = PaperConfig.from_manifest(model.manifest, str(model.path))
+    if config.form == "shared-draw":
+        raise UnsupportedModelError(
+            "all filters share one draw; a device draws every weight for itself, and exported "
+            "so it would be another network",
+            where="conv3",
+            hint="this form is for study in torch only; train S without --form shared-draw",
+        )
     if config.kind == "A":
         raise UnsupportedModelError(
             "full-precision convolution with a ReLU activation; hidden layers must take signs "

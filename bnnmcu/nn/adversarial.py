@@ -11,60 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bnnmcu.errors import UsageError
 from bnnmcu.nn.frozen import FrozenNet
 from bnnmcu.nn.paper import PaperNet
+from bnnmcu.nn.training_config import AdversarialConfig, FgsmScale, Method
 
 __all__ = ["AdversarialConfig", "FgsmScale", "Method", "adversarial_batch", "fgsm_epsilons"]
-
-Method = Literal["fgsm", "pgd"]
-FgsmScale = Literal["paper", "published"]
 
 #: Spread of FGSM's epsilon before its sign is dropped, in pixel levels, and where it is cut.
 _SIGMA_LEVELS = 39.0
 _CUT_SIGMAS = 2.0
-
-
-@dataclass(frozen=True)
-class AdversarialConfig:
-    """How adversarial examples take part in training.
-
-    Attributes:
-        method: ``fgsm`` or ``pgd``.
-        after: clean epochs before the first one with adversarial examples.
-        fgsm_scale: ``paper`` draws epsilon from |N(0, 39/255)| cut at two sigma;
-            ``published`` forgets the division, as the authors' code does, so
-            that nearly every pixel becomes black or white.
-        epsilon: radius of PGD's ball, of pixels in [0, 1].
-        step: of one iteration of PGD.
-        iterations: of PGD.
-    """
-
-    method: Method
-    after: int = 10
-    fgsm_scale: FgsmScale = "paper"
-    epsilon: float = 0.3
-    step: float = 0.01
-    iterations: int = 20
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise UsageError(f"adversarial training by {self.method!r}; use fgsm or pgd")
-        if self.fgsm_scale not in get_args(FgsmScale):
-            raise UsageError(f"FGSM scale {self.fgsm_scale!r}; use paper or published")
-        if self.after < 0 or self.iterations < 1:
-            raise UsageError("clean epochs must be at least 0, iterations at least 1")
-        if not 0 < self.epsilon <= 1 or not 0 < self.step <= 1:
-            raise UsageError(
-                f"epsilon {self.epsilon} and step {self.step} must be above 0 and at most 1"
-            )
 
 
 def fgsm_epsilons(count: int, config: AdversarialConfig, generator: torch.Generator) -> Tensor:
@@ -97,22 +57,22 @@ def adversarial_batch(
     Args:
         net: is not changed; drawn weights come from its own generator, anew for
             each gradient.
-        x: float32, shape (N, C, H, W), in [0, 1].
-        generator: of epsilons and starts.
+        x: float32, shape (N, C, H, W), in [0, 1], on the network's device.
+        generator: of epsilons and starts; the CPU's.
 
     Returns:
         the same shape, in [0, 1], without a gradient.
     """
     frozen = FrozenNet(net)
     if config.method == "fgsm":
-        epsilon = fgsm_epsilons(len(x), config, generator).view(-1, 1, 1, 1)
+        epsilon = fgsm_epsilons(len(x), config, generator).view(-1, 1, 1, 1).to(x.device)
         gradient, _ = _gradient(frozen, x, None)
         return (x + epsilon * gradient.sign()).clamp_(0.0, 1.0)
     with torch.no_grad():
         labels = frozen(x).argmax(1)
     low, high = (x - config.epsilon).clamp_min_(0.0), (x + config.epsilon).clamp_max_(1.0)
     start = (2.0 * torch.rand(x.shape, generator=generator) - 1.0) * config.epsilon
-    moved = (x + start).clamp_(0.0, 1.0)
+    moved = (x + start.to(x.device)).clamp_(0.0, 1.0)
     for _ in range(config.iterations):
         gradient, _ = _gradient(frozen, moved, labels)
         moved = torch.minimum(torch.maximum(moved + config.step * gradient.sign(), low), high)

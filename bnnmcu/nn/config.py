@@ -7,10 +7,16 @@ from typing import Any, Literal, get_args
 
 from bnnmcu.errors import ModelFileError
 
-__all__ = ["CLASSES", "INPUT_SHAPES", "KINDS", "STE", "PaperConfig"]
+__all__ = ["CLASSES", "INPUT_SHAPES", "KINDS", "STE", "Form", "PaperConfig"]
 
 #: Straight-through estimators: see :mod:`bnnmcu.nn.functional`.
 STE = Literal["identity", "clipped"]
+
+#: How S's conv3 is trained and drawn: ``straight-through`` trains its real weights
+#: (paper, section 3); ``frozen`` leaves them as they were initialised, as the
+#: authors' published code does; ``shared-draw`` compares all filters with one drawn
+#: plane of thresholds, which is cheaper and masks more (for study: no device has it).
+Form = Literal["straight-through", "frozen", "shared-draw"]
 
 KINDS = ("A", "B", "C", "S")
 #: Input shape (H, W, C) of each data set.
@@ -30,6 +36,7 @@ class PaperConfig:
         ste: straight-through estimator of activations and weights.
         bn_momentum: weight of the newest batch in batch-norm statistics (the
             authors' 0.001 needs more epochs to settle).
+        form: of S's stochastic layer; the other networks have only the default.
     """
 
     kind: str
@@ -37,6 +44,7 @@ class PaperConfig:
     dataset: str = "mnist"
     ste: STE = "clipped"
     bn_momentum: float = 0.01
+    form: Form = "straight-through"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -49,12 +57,17 @@ class PaperConfig:
             raise ModelFileError(f"unknown estimator {self.ste!r}; use identity or clipped")
         if type(self.bn_momentum) is not float or not 0 < self.bn_momentum < 1:
             raise ModelFileError(f"batch-norm momentum {self.bn_momentum!r} is not within (0, 1)")
+        if self.form not in get_args(Form):
+            raise ModelFileError(f"unknown form {self.form!r}; use {', '.join(get_args(Form))}")
+        if self.form != "straight-through" and self.kind != "S":
+            raise ModelFileError(f"form {self.form!r} is one of S, not of {self.kind}")
 
     @property
     def name(self) -> str:
-        """For instance ``S64``, or ``S64-cifar10``; without a data set it is MNIST."""
+        """For instance ``S64``, ``S64-cifar10`` or ``S64-frozen``; by default it is MNIST."""
         suffix = "" if self.dataset == "mnist" else f"-{self.dataset}"
-        return f"{self.kind}{self.filters}{suffix}"
+        form = "" if self.form == "straight-through" else f"-{self.form}"
+        return f"{self.kind}{self.filters}{suffix}{form}"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -67,8 +80,11 @@ class PaperConfig:
         return ((self.input_shape[0] // 2 - 6) // 2 + 1) - 4
 
     def to_dict(self) -> dict[str, Any]:
-        """As stored in a model file's manifest."""
-        return asdict(self)
+        """As stored in a model file's manifest; the usual form is left out."""
+        stored = asdict(self)
+        if self.form == "straight-through":
+            del stored["form"]
+        return stored
 
     @classmethod
     def from_manifest(cls, manifest: dict[str, Any], where: str) -> PaperConfig:

@@ -69,10 +69,21 @@ def hard_sigmoid(value: Tensor) -> Tensor:
     return ((value + 1.0) / 2.0).clamp(0.0, 1.0)
 
 
-def sample_sign(weight: Tensor, ste: STE, generator: torch.Generator | None = None) -> Tensor:
-    """One draw of every weight in {-1, +1}; p = :func:`hard_sigmoid` (paper, footnote 2)."""
-    uniform = torch.rand(
-        weight.shape, dtype=weight.dtype, device=weight.device, generator=generator
+def sample_sign(
+    weight: Tensor, ste: STE, generator: torch.Generator | None = None, *, shared: bool = False
+) -> Tensor:
+    """One draw of every weight in {-1, +1}; p = :func:`hard_sigmoid` (paper, footnote 2).
+
+    Args:
+        weight: the real weights, filters first.
+        generator: of the uniform numbers; they are made on its own device, so that
+            the same seed draws the same weights on every device.
+        shared: all filters are compared with one plane of uniform numbers.
+    """
+    shape = (1, *weight.shape[1:]) if shared else weight.shape
+    device = weight.device if generator is None else generator.device
+    uniform = torch.rand(shape, dtype=weight.dtype, device=device, generator=generator)
+    result: Tensor = _SampleSign.apply(  # type: ignore[no-untyped-call]
+        weight, uniform.to(weight.device), ste
     )
-    result: Tensor = _SampleSign.apply(weight, uniform, ste)  # type: ignore[no-untyped-call]
     return result

@@ -110,13 +110,15 @@ class _Quantized(nn.Module):
 class _Stochastic(_Quantized):
     """Weights drawn once per forward pass and shared by the batch.
 
-    Set :attr:`generator` to make the draws reproducible.
+    Set :attr:`generator` to make the draws reproducible, and :attr:`shared` to
+    compare all filters with the same uniform numbers (for study: no device does).
     """
 
     generator: torch.Generator | None = None
+    shared: bool = False
 
     def quantized(self) -> Tensor:
-        return sample_sign(self.weight, self.ste, self.generator)
+        return sample_sign(self.weight, self.ste, self.generator, shared=self.shared)
 
 
 class BinaryConv2d(_Quantized):

@@ -71,6 +71,9 @@ class PaperNet(nn.Module):
             kind = StochasticBinaryConv2d if config.kind == "S" else BinaryConv2d
             self.conv3: nn.Module = kind(doubled, doubled, 5, 1, config.ste)
             self.scale3: nn.Module = Scale() if scaled else nn.Identity()
+            if isinstance(self.conv3, StochasticBinaryConv2d):
+                self.conv3.shared = config.form == "shared-draw"
+                self.conv3.weight.requires_grad_(config.form != "frozen")
         else:
             self.conv2 = _initialised(nn.Conv2d(width, doubled, 6, 2, bias=False))
             self.conv3 = _initialised(nn.Conv2d(doubled, doubled, 5, bias=False))

@@ -1,17 +1,21 @@
-"""Training of the paper's networks: Adam, cosine decay, checkpoints, exact resume.
+"""Training of the paper's networks: Adam, its schedule, checkpoints, exact resume.
 
 Every random choice of an epoch (order of the images, draws of stochastic
 weights, adversarial examples) comes from a generator seeded with (seed, epoch).
 A run that was killed and resumed therefore ends, on the same machine, with the
 same bits as one that was not.
+
+The generator is the CPU's on every device: a GPU trains on the same random
+numbers, and differs by the order of its sums alone.  It is no part of what a
+training is called: its checkpoints and model files have the same identity.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,73 +23,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from bnnmcu.data import Dataset
 from bnnmcu.errors import DataError, ModelFileError, UsageError
-from bnnmcu.modelfile import ModelFile, atomic_write, write_model
-from bnnmcu.nn.adversarial import AdversarialConfig, adversarial_batch
+from bnnmcu.modelfile import ModelFile, write_model
+from bnnmcu.nn.adversarial import adversarial_batch
+from bnnmcu.nn.checkpoint import restore_state, save_state
 from bnnmcu.nn.config import CLASSES, PaperConfig
 from bnnmcu.nn.paper import PaperNet, build
+from bnnmcu.nn.training_config import EpochReport, TrainingConfig
 
-__all__ = ["EpochReport", "TrainingConfig", "error_rate", "load_net", "save_net", "train"]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained.
-
-    Attributes:
-        epochs: passes over the data.
-        learning_rate: Adam's, at the start; it falls to zero along a half cosine.
-        batch_size: images per step.
-        seed: of initial weights, order and draws.
-        first_image: images below this index are left out.
-        threads: of torch; part of what makes a result reproducible.
-        adversarial: examples that join in after some epochs; None for none.
-        first_bits: width of the integers that the first layer's weights are
-            rounded to in every pass, as an export with so many bits rounds them;
-            None for real weights.
-    """
-
-    epochs: int = 15
-    learning_rate: float = 1e-3
-    batch_size: int = 128
-    seed: int = 1234
-    first_image: int = 0
-    threads: int = 1
-    adversarial: AdversarialConfig | None = None
-    first_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or self.threads < 1:
-            raise UsageError("epochs and threads must be at least 1, batch size at least 2")
-        if not 0 < self.learning_rate < 1:
-            raise UsageError(f"learning rate {self.learning_rate} is not between 0 and 1")
-        if self.adversarial is not None and self.adversarial.after >= self.epochs:
-            raise UsageError(
-                f"adversarial examples after {self.adversarial.after} epochs, but there are only "
-                f"{self.epochs}",
-                hint="train for more epochs, or begin earlier",
-            )
-        if self.first_bits is not None and not 8 <= self.first_bits <= 14:
-            raise UsageError(f"first layer of {self.first_bits} bits; 8 to 14 are possible")
-
-    def to_dict(self) -> dict[str, Any]:
-        """As in a manifest; what a training does without is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch did; ``step`` and ``steps`` let a progress bar move within it."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    train_error: float
-    seconds: float
+__all__ = [
+    "EpochReport",
+    "TrainingConfig",
+    "error_rate",
+    "load_net",
+    "provenance",
+    "save_net",
+    "train",
+]
 
 
 def _as_input(images: npt.NDArray[np.uint8]) -> torch.Tensor:
@@ -98,6 +55,39 @@ def _epoch_seed(seed: int, epoch: int) -> int:
     return (seed * 2_147_483_647 + epoch) % (1 << 63)
 
 
+def _rate(training: TrainingConfig, done: int, total: int) -> float:
+    """Adam's learning rate after so many steps of so many."""
+    if training.schedule == "constant":
+        return training.learning_rate
+    return 0.5 * training.learning_rate * (1 + math.cos(math.pi * done / total))
+
+
+def _loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Mean cross entropy; ``smoothing`` as in :class:`TrainingConfig`."""
+    if not smoothing:
+        return F.cross_entropy(logits, labels)
+    # torch spreads its share over all classes, the true one too.
+    share = smoothing * CLASSES / (CLASSES - 1)
+    return F.cross_entropy(logits, labels, label_smoothing=share)
+
+
+def _usable(device: str) -> torch.device:
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r} is unknown; use cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("torch sees no CUDA device here", hint="train on the cpu")
+    return torch.device(device)
+
+
+def _exact_sums(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """On a GPU: no rounding of factors to 10 bits, and the same algorithms every time."""
+    if device.type == "cpu":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+
+
 def train(
     config: PaperConfig,
     training: TrainingConfig,
@@ -105,23 +95,31 @@ def train(
     *,
     checkpoint: Path | None = None,
     progress: Callable[[EpochReport], None] | None = None,
+    device: str = "cpu",
 ) -> PaperNet:
     """Train a network from scratch, or go on from a checkpoint.
 
     Args:
         checkpoint: where the state is kept after each epoch.  If it exists it
-            must be of the same configuration, and training continues from it.
+            must be of the same configuration, and training continues from it,
+            whichever device it was written on.
         progress: called every few steps and at the end of each epoch.
+        device: ``cpu`` or ``cuda``: where the sums are done.
+
+    Returns:
+        the network, on the CPU, in evaluation mode.
 
     Raises:
         DataError: the images have another shape than the network takes.
         ModelFileError: the checkpoint is corrupt or of another configuration.
+        UsageError: there is no such device.
     """
     data.check_suits(config.name, config.input_shape, CLASSES)
     if training.first_image >= len(data):
         raise DataError(f"no images from {training.first_image} on: {data.name} has {len(data)}")
+    place = _usable(device)
     torch.set_num_threads(training.threads)
-    net = build(config, training.seed)
+    net = build(config, training.seed).to(place)
     net.conv1.bits = training.first_bits
     optimizer = torch.optim.Adam(net.parameters(), lr=training.learning_rate)
     identity = {
@@ -130,109 +128,88 @@ def train(
         "data": data.name,
         "data_sha256": data.sha256(),
     }
-    first_epoch = 0
+    first_epoch, spent = 0, 0.0
     if checkpoint is not None and checkpoint.exists():
-        first_epoch = _restore(checkpoint, identity, net, optimizer)
+        first_epoch, known = restore_state(checkpoint, identity, net, optimizer)
+        spent = math.nan if known is None else known
 
     images = torch.from_numpy(data.images[training.first_image :].copy()).permute(0, 3, 1, 2)
     labels = torch.from_numpy(data.labels[training.first_image :].copy())
-    steps = len(labels) // training.batch_size
-    if steps == 0:
+    if len(labels) < training.batch_size:
         raise DataError(f"{len(labels)} images are less than one batch of {training.batch_size}")
-    total_steps = steps * training.epochs
-    for epoch in range(first_epoch, training.epochs):
-        generator = torch.Generator().manual_seed(_epoch_seed(training.seed, epoch))
-        net.set_generator(generator)
-        net.train()
-        adversarial = training.adversarial
-        if adversarial is not None and epoch < adversarial.after:
-            adversarial = None
-        order = torch.randperm(len(labels), generator=generator)
-        loss_sum, wrong, started = 0.0, 0, time.monotonic()
-        for step in range(steps):
-            done = epoch * steps + step
-            rate = 0.5 * training.learning_rate * (1 + math.cos(math.pi * done / total_steps))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = order[step * training.batch_size : (step + 1) * training.batch_size]
-            x = images[batch].float().div(255.0)
-            logits = net(x)
-            loss = F.cross_entropy(logits, labels[batch])
-            if adversarial is not None:
-                crafted = adversarial_batch(net, x, adversarial, generator)
-                loss = (loss + F.cross_entropy(net(crafted), labels[batch])) / 2
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            loss_sum += loss.item()
-            wrong += int((logits.argmax(1) != labels[batch]).sum())
-            if progress and (step % 20 == 19 or step == steps - 1):
-                seen = (step + 1) * training.batch_size
-                progress(
-                    EpochReport(
-                        epoch + 1,
-                        training.epochs,
-                        step + 1,
-                        steps,
-                        loss_sum / (step + 1),
-                        wrong / seen,
-                        time.monotonic() - started,
-                    )
-                )
-        if not math.isfinite(loss_sum):
-            raise ModelFileError(
-                f"the loss became {loss_sum} in epoch {epoch + 1}",
-                hint="train again with a lower --lr",
-            )
-        if checkpoint is not None:
-            _save_state(checkpoint, identity, epoch + 1, net, optimizer)
+    images, labels = images.to(place), labels.to(place)
+    with _exact_sums(place):
+        for epoch in range(first_epoch, training.epochs):
+            begun = _clock(place)
+            _one_epoch(net, optimizer, training, epoch, images, labels, progress)
+            spent += _clock(place) - begun
+            if checkpoint is not None:
+                state = (epoch + 1, None if math.isnan(spent) else spent)
+                save_state(checkpoint, identity, state, net, optimizer)
     net.set_generator(None)
     net.conv1.settle()
     net.eval()
-    return net
+    return net.cpu()
 
 
-def _save_state(
-    path: Path, identity: dict[str, Any], epoch: int, net: PaperNet, optimizer: torch.optim.Adam
+def _clock(device: torch.device) -> float:
+    """Core-seconds of this process; seconds by the clock where a GPU does the work."""
+    return time.process_time() if device.type == "cpu" else time.monotonic()
+
+
+def _one_epoch(
+    net: PaperNet,
+    optimizer: torch.optim.Adam,
+    training: TrainingConfig,
+    epoch: int,
+    images: Tensor,
+    labels: Tensor,
+    progress: Callable[[EpochReport], None] | None,
 ) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "identity": identity,
-            "epoch": epoch,
-            "state_dict": net.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        },
-        buffer,
-    )
-    atomic_write(path, buffer.getvalue())
-
-
-def _restore(
-    path: Path, identity: dict[str, Any], net: PaperNet, optimizer: torch.optim.Adam
-) -> int:
-    hint = f"remove {path} to train from scratch"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["identity"] != identity:
-            raise ModelFileError(
-                "this checkpoint is of another network, data set or configuration",
-                where=str(path),
-                hint=hint,
+    """All batches of an epoch, which the seed and its number decide."""
+    generator = torch.Generator().manual_seed(_epoch_seed(training.seed, epoch))
+    net.set_generator(generator)
+    net.train()
+    adversarial = training.adversarial
+    if adversarial is not None and epoch < adversarial.after:
+        adversarial = None
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    steps = len(labels) // training.batch_size
+    smoothing = training.label_smoothing
+    loss_sum, wrong, started = 0.0, 0, time.monotonic()
+    for step in range(steps):
+        rate = _rate(training, epoch * steps + step, steps * training.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = order[step * training.batch_size : (step + 1) * training.batch_size]
+        x = images[batch].float().div(255.0)
+        logits = net(x)
+        loss = _loss(logits, labels[batch], smoothing)
+        if adversarial is not None:
+            crafted = adversarial_batch(net, x, adversarial, generator)
+            loss = (loss + _loss(net(crafted), labels[batch], smoothing)) / 2
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        loss_sum += loss.item()
+        wrong += int((logits.argmax(1) != labels[batch]).sum())
+        if progress and (step % 20 == 19 or step == steps - 1):
+            progress(
+                EpochReport(
+                    epoch + 1,
+                    training.epochs,
+                    step + 1,
+                    steps,
+                    loss_sum / (step + 1),
+                    wrong / ((step + 1) * training.batch_size),
+                    time.monotonic() - started,
+                )
             )
-        net.load_state_dict(state["state_dict"])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["epoch"])
-    except ModelFileError:
-        raise
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
+    if not math.isfinite(loss_sum):
         raise ModelFileError(
-            f"cannot read the checkpoint: {(str(error) or type(error).__name__).splitlines()[0]}",
-            where=str(path),
-            hint=hint,
-        ) from error
+            f"the loss became {loss_sum} in epoch {epoch + 1}",
+            hint="train again with a lower --lr",
+        )
 
 
 def error_rate(net: PaperNet, data: Dataset, *, seed: int = 0, batch_size: int = 1000) -> float:
@@ -247,6 +224,16 @@ def error_rate(net: PaperNet, data: Dataset, *, seed: int = 0, batch_size: int =
             wrong += int((logits.argmax(1) != labels).sum())
     net.set_generator(None)
     return wrong / len(data)
+
+
+def provenance(training: TrainingConfig, data: Dataset) -> dict[str, Any]:
+    """The ``training`` entry of a manifest: which images, and how."""
+    return {
+        "data": f"{data.name}, images {training.first_image} to {len(data) - 1}",
+        "data_name": data.name,
+        "data_sha256": data.sha256(),
+        **training.to_dict(),
+    }
 
 
 def save_net(path: Path, net: PaperNet, *, training: dict[str, Any] | None = None) -> None:

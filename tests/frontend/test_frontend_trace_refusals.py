@@ -14,6 +14,7 @@ from bnnmcu.errors import BnnmcuError, UnsupportedModelError, UsageError
 from bnnmcu.frontend.trace import trace
 
 _EXAMPLE = torch.rand(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+_SHARED_P = torch.linspace(0.1, 0.9, 8).view(2, 4, 1, 1)
 
 
 class _Layer(nn.Module):
@@ -168,6 +169,12 @@ _LAYERS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "value of an activation": (lambda x: x / x.max().item(), "", ""),
     "gaussian weights": (lambda x: F.conv2d(x, torch.randn(2, 4, 1, 1).sign()),
                          "draws random numbers with randn", "torch.bernoulli(p)"),
+    "one plane for all filters": (
+        lambda x: F.conv2d(x, torch.where(torch.rand(1, 4, 1, 1) < _SHARED_P, 1.0, -1.0)),
+        "shares one random number among several values", "torch.bernoulli(p)"),
+    "one bit for all filters": (
+        lambda x: F.conv2d(x, 2 * torch.bernoulli(_SHARED_P[:1]).expand(2, 4, 1, 1) - 1),
+        "shares one random number among several values", "torch.bernoulli(p)"),
     "weights of 0 and 1": (lambda x: F.conv2d(x, torch.bernoulli(torch.full((2, 4, 1, 1), 0.5))),
                            "not -a and +a", "torch.bernoulli(p)"),
     "permuted": (lambda x: F.conv2d(x.permute(0, 3, 1, 2), torch.ones(2, 8, 1, 1)),

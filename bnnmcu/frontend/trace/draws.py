@@ -162,7 +162,17 @@ def draw(tracer: Tracer, node: Any, inputs: list[Any]) -> Any:
         result = _of_bits(node, name, args, kwargs)
     if result is None:
         raise _refuse(tracer, node, f"computes {name} of random numbers")
+    given = max(_numbers(v) for v in inputs if isinstance(v, Draw))
+    if isinstance(result, Draw) and _numbers(result) > given:
+        # A device draws every weight for itself: exported so, it would be another network.
+        raise _refuse(tracer, node, f"shares one random number among several values ({name})")
     return result
+
+
+def _numbers(drawn: Draw) -> int:
+    """How many random numbers were drawn, or results of theirs there are."""
+    assert isinstance(drawn, Uniform | Bits)
+    return int((drawn.scale if isinstance(drawn, Uniform) else drawn.p).numel())
 
 
 def signs(tracer: Tracer, node: Any, bits: Bits) -> tuple[torch.Tensor, torch.Tensor]:
