@@ -31,6 +31,7 @@ _COMMANDS = {
     "bench": "Count instructions or cycles on the board, layer by layer.",
     "attack": "Attack the network on the board and report its accuracy.",
     "replay": "Show the images of a stored run again, to any board or network.",
+    "paper": "Measure the paper's tables and figures again.",
     "study": "Study what a secret seed of the drawn weights is worth.",
     "runs": "List, show, compare, merge and export stored results.",
     "boards": "List the boards.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Document", "Section", "Table"]
+__all__ = ["Document", "Picture", "Section", "Table"]
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,30 @@ class Table:
         rows: a cell for each column.
         text_columns: how many of the first hold text; the others hold numbers.
         caption: what must be known to read it.
+        hints: for each row and column where the cell is from; empty where there is nothing to
+            say. Pages show it when a cell is pointed at.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     text_columns: int = 1
+    caption: str | None = None
+    hints: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its words.
+
+    Attributes:
+        path: of the file, relative to the document.
+        title: what is shown; stands for it where it cannot be seen.
+        caption: what must be known to read it.
+    """
+
+    path: str
+    title: str
     caption: str | None = None
 
 
@@ -36,12 +54,16 @@ class Section:
         paragraphs: plain sentences.
         points: the same as a list, each on its own.
         tables: below the text.
+        pictures: below the tables.
+        notes: below all of it, in small print: where figures are from.
     """
 
     title: str
     paragraphs: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

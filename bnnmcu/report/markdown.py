@@ -19,6 +19,12 @@ def to_markdown(document: Document) -> str:
             blocks.append("\n".join(f"- {_line(text)}" for text in section.points))
         for table in section.tables:
             blocks += _table(table)
+        for picture in section.pictures:
+            blocks.append(f"![{_line(picture.title)}]({_line(picture.path)})")
+            caption = f": {_line(picture.caption)}" if picture.caption else ""
+            blocks.append(f"**{_line(picture.title)}**{caption}")
+        if section.notes:
+            blocks.append("\n".join(f"- {_line(text)}" for text in section.notes))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -162,6 +162,7 @@ def test_bad_models_are_refused(
         (["export", "x.pt", "--board", "my.toml"], 7, ["my.toml", "no such board file"]),
         (["train", "--model", "Z9", "-o", "z.pt"], 2, ["Z9", "S64"]),
         (["train", "--model", "S8", "-o", "z.bin", "--data", "digits"], 2, [".bin"]),
+        (["train", "--model", "B8", "-o", "z.pt", "--form", "frozen"], 2, ["S8", "--form"]),
         (["train", "--model", "S8", "-o", "z.pt", "--data", "nowhere"], 12, ["nowhere"]),
         (["verify", "nowhere", "--emulate"], 3, ["not a bnnmcu project", "bnnmcu export"]),
         (["evaluate", "nowhere.pt"], 3, ["no such file"]),

@@ -1,0 +1,1 @@
+"""The paper this project began with, measured again: its networks, tables and figures."""
