@@ -315,11 +315,14 @@ def test_a_host_that_was_ended_leaves_a_usable_board(terminal: str, end: signal.
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert host.stdout is not None
-    assert host.stdout.readline() == "ready\n"
-    time.sleep(0.05)
-    host.send_signal(end)
-    _, complaint = host.communicate(timeout=30)
+    try:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "ready\n"
+        time.sleep(0.05)
+        host.send_signal(end)
+        _, complaint = host.communicate(timeout=30)
+    finally:
+        host.kill()
     assert (host.returncode, complaint) == ((130, "") if end == signal.SIGINT else (-9, ""))
     with Device(open_port(terminal), timing=QUICK) as device:
         right(device)
