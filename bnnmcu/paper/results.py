@@ -56,6 +56,9 @@ def read_results(path: Path) -> dict[str, Record]:
         StoreError: it is no sound file of results.
     """
     try:
+        # A device says that it is empty, and may never end.
+        if path.exists() and not path.is_file():
+            raise StoreError("is no file", where=str(path), hint=_HINT)
         if path.stat().st_size > _MAX_BYTES:
             raise StoreError("larger than any file of results", where=str(path), hint=_HINT)
         text = path.read_text(encoding="utf-8")

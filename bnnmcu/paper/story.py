@@ -99,7 +99,8 @@ def _table3(shown: Shown) -> Iterator[str]:
     paper = _mean(cell.as_paper)
     ours = _best(cell)
     if ours is not None and cell.paper is not None:
-        text = f"In the paper's setting S64 keeps {ours:.1f} % with our best training"
+        of = "the paper's" if cell.best is None else "our best"
+        text = f"In the paper's setting S64 keeps {ours:.1f} % with {of} training"
         if cell.best is not None and paper is not None:
             text += f" and {paper:.1f} % with the paper's"
         yield f"{text}; the paper has {cell.paper.value:g} %."

@@ -164,3 +164,9 @@ def test_published_numbers() -> None:
     assert published("table6", "S64", "error") is None
     counts = [sum(key[0] == f"table{i}" for key in all_published()) for i in range(1, 7)]
     assert counts == [54, 18, 28, 27, 24, 18]
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/"])
+def test_what_is_no_file_is_not_read(path: str) -> None:
+    with pytest.raises(StoreError, match="is no file"):
+        read_results(Path(path))

@@ -238,3 +238,12 @@ def test_pages_are_escaped(tmp_path: Path) -> None:
     assert 'src="http' not in page
     with pytest.raises(UsageError):
         to_html(Document("", (Section("", pictures=(Picture("a.gif", ""),)),), {}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "whose"), [("paper", "the paper's training"), ("best", "our best training")]
+)
+def test_the_story_names_the_training_that_it_tells_of(recipe: Any, whose: str) -> None:
+    selection = Selection(("table3",), seeds=(1, 1), rows=("S64",), recipes=(recipe,))
+    told = story(_shown("table3", "S64", _records(selection, accuracy=0.35, mean_l2_all=4.5)))
+    assert f"keeps 35.0 % with {whose};" in told
