@@ -37,12 +37,17 @@ _EXPECTED: list[tuple[Trainable, PaperConfig, TrainingConfig]] = [
     (
         Trainable("B", 64, "clean", "best", 3),
         PaperConfig("B", 64, "mnist", "clipped", 0.01),
-        TrainingConfig(15, 3e-3, 128, 3, 0, 1),
+        TrainingConfig(10, 3e-3, 128, 3, 0, 1),
     ),
     (
         Trainable("A", 64, "clean", "best"),
         PaperConfig("A", 64, "mnist", "clipped", 0.01),
-        TrainingConfig(15, 1e-3, 128, 1, 0, 1),
+        TrainingConfig(10, 1e-3, 128, 1, 0, 1),
+    ),
+    (
+        Trainable("S", 64, "clean", "best"),
+        PaperConfig("S", 64, "mnist", "clipped", 0.01),
+        TrainingConfig(15, 2e-3, 128, 1, 0, 1),
     ),
     (
         Trainable("S", 64, "clean", "paper"),

@@ -27,10 +27,15 @@ from bnnmcu.nn.training import save_net, train  # noqa: E402
 B4 = Trainable("B", 4)
 
 
+def _two_epochs(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recipes, "_EPOCHS", {"mnist": 2, "cifar10": 2})
+    patch.setattr(recipes, "_BEST_CLEAN_EPOCHS", dict.fromkeys("ABCS", 2))
+
+
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two epochs are enough; the files are those of the recipes with so many."""
-    monkeypatch.setattr(recipes, "_EPOCHS", {"mnist": 2, "cifar10": 2})
+    _two_epochs(monkeypatch)
     monkeypatch.setattr(trained, "_POLL_SECONDS", 0.02)
     before = torch.get_num_threads()
     yield
@@ -48,7 +53,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
     """A folder with one trained network; read only."""
     folder = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipes, "_EPOCHS", {"mnist": 2})
+        _two_epochs(patch)
         return folder, Cache(folder, _noise()).get(B4)
 
 
