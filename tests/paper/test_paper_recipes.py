@@ -52,7 +52,7 @@ _EXPECTED: list[tuple[Trainable, PaperConfig, TrainingConfig]] = [
     (
         Trainable("S", 64, "clean", "paper"),
         PaperConfig("S", 64, "mnist", "identity", 0.001),
-        TrainingConfig(15, 1e-3, 128, 1, 0, 1, schedule="constant"),
+        TrainingConfig(45, 1e-3, 128, 1, 0, 1, schedule="constant"),
     ),
     (
         Trainable("C", 64, "fgsm", "best"),

@@ -30,6 +30,7 @@ B4 = Trainable("B", 4)
 def _two_epochs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recipes, "_EPOCHS", {"mnist": 2, "cifar10": 2})
     patch.setattr(recipes, "_BEST_CLEAN_EPOCHS", dict.fromkeys("ABCS", 2))
+    patch.setattr(recipes, "_PAPER_CLEAN_EPOCHS", dict.fromkeys("ABCS", 2))
 
 
 @pytest.fixture(autouse=True)
