@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from bnnmcu.paper.assemble import Board, Cell, Figure, Shown
@@ -176,7 +177,16 @@ def _value(one: Board, key: str) -> str:
 
 
 def missing(shown: Shown) -> Iterator[str]:
-    """Commands for what was not run, each once."""
+    """Commands for what was not run, each once; those that differ in the row alone as one."""
     commands = [one for cell in shown.cells for one in cell.commands.values()]
     commands += [one.command for one in shown.boards if one.values is None]
-    yield from dict.fromkeys(commands)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for command in dict.fromkeys(commands):
+        words = shlex.split(command)
+        at = words.index("--row")
+        rows = groups.setdefault((*words[:at], "--row", *words[at + 2 :]), [])
+        rows.append(words[at + 1])
+    for rest, rows in groups.items():
+        at = rest.index("--row")
+        named = [word for row in rows for word in ("--row", row)]
+        yield shlex.join([*rest[:at], *named, *rest[at + 1 :]])

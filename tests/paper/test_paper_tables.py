@@ -105,6 +105,18 @@ def test_what_was_not_run_has_its_command() -> None:
     assert story(shown) == "Nothing of this table was run yet."
 
 
+def test_rows_that_were_not_run_share_a_command() -> None:
+    spec = TABLES["table3"]
+    rows = [one for one in spec.rows((32, 64)) if one.name in ("B32", "B64", "S64")]
+    commands = list(missing(assemble(spec, rows, Index([]), Selection(("table3",)))))
+    rows_of = [
+        [shlex.split(one)[at + 1] for at, word in enumerate(shlex.split(one)) if word == "--row"]
+        for one in commands
+    ]
+    assert {tuple(one) for one in rows_of} == {("B32",), ("B64", "S64")}, "B32 needs its --k"
+    assert len(commands) == 8, "paper, best, adaptive and board of each"
+
+
 def test_a_single_seed_has_the_error_of_its_pairs() -> None:
     selection = Selection(("table3",), seeds=(1, 1), rows=("S64",), recipes=("best",))
     records = _records(selection, accuracy=0.30, low=0.27, high=0.33, mean_l2_all=1.5, error=0.03)
