@@ -11,6 +11,7 @@ __all__ = [
     "BnnmcuError",
     "BnnmcuWarning",
     "BoardError",
+    "ClusterError",
     "DataError",
     "DeviceMismatchError",
     "DoesNotFitError",
@@ -171,3 +172,9 @@ class QueryBudgetError(BnnmcuError):
     """A query that would cost more inferences than its image may; it was not asked."""
 
     exit_code = 15
+
+
+class ClusterError(BnnmcuError):
+    """Workers or their scheduler are gone, or do not agree; what is stored goes on."""
+
+    exit_code = 16

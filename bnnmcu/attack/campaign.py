@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bnnmcu.attack.arrivals import arrivals
 from bnnmcu.attack.config import (
     CLEAN,
     AttackConfig,
@@ -29,12 +30,12 @@ from bnnmcu.attack.config import (
     CampaignConfig,
 )
 from bnnmcu.attack.config.gradient import GradientConfig
-from bnnmcu.attack.crafting import Crafter, Made, fingerprint
-from bnnmcu.attack.oracle import Answer, Oracle, takes_seeds
+from bnnmcu.attack.crafting import Crafter, Crafting, Made, fingerprint
+from bnnmcu.attack.oracle import Oracle, TakenBack, takes_seeds
 from bnnmcu.attack.pairs import Chunk, chunks_of, places_of
 from bnnmcu.attack.seeds import evaluation_seeds
 from bnnmcu.data import Dataset
-from bnnmcu.errors import LinkError, StoreError, UsageError
+from bnnmcu.errors import StoreError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.graphfile import graph_sha256, save_graph_bytes
 from bnnmcu.link.stats import LinkStats
@@ -127,6 +128,7 @@ class Campaign:
         models: others that gradients are taken of, by name.
         workers: chunks crafted at the same time; None for one on each core.
         device: ``cpu``, ``cuda`` or ``auto``, where the twin of ``graph`` computes.
+        crafter: makes the chunks instead of threads of this process.
 
     Raises:
         UsageError: less than one worker, a model that is missing or does not suit,
@@ -146,6 +148,7 @@ class Campaign:
         models: Mapping[str, GradientModel] | None = None,
         workers: int | None = None,
         device: str = "cpu",
+        crafter: Crafting | None = None,
     ) -> None:
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers; at least one is needed")
@@ -163,7 +166,7 @@ class Campaign:
         }
         for attack in config.attacks:
             self._check(attack, models or {})
-        self._crafter = Crafter(
+        self._crafter: Crafting = crafter or Crafter(
             config,
             graph,
             dataset,
@@ -227,15 +230,24 @@ class Campaign:
             StoreError: the store cannot be written any more.
         """
         report = progress or (lambda _: None)
+        self._crafter.prepare([(one, self._to_craft(one)) for one in self._config.attacks])
         for attack in (None, *self._config.attacks):
             self._craft(attack, report)
             self._ask(attack, report)
+        for attack in (None, *self._config.attacks):
+            # Nothing, unless answers of a board that was caught later were taken back.
+            self._ask(attack, report)
+
+    def _to_craft(self, attack: AttackConfig | None) -> list[Chunk]:
+        """Chunks of a case that are not stored."""
+        size = attack.chunk if isinstance(attack, BlackBoxConfig) else self._config.chunk
+        case = self._key(attack)
+        return self._missing(case, chunks_of(self._places[case], size))
 
     def _craft(self, attack: AttackConfig | None, report: Report) -> None:
         case = self._key(attack)
-        size = attack.chunk if isinstance(attack, BlackBoxConfig) else self._config.chunk
         total = len(self._places[case])
-        missing = self._missing(case, chunks_of(self._places[case], size))
+        missing = self._to_craft(attack)
         done = total - sum(len(chunk.places) for chunk in missing)
         report(self._progress(case, "craft", done, total))
         if attack is None:
@@ -244,7 +256,7 @@ class Campaign:
                 done += len(chunk.places)
                 report(self._progress(case, "craft", done, total))
             return
-        # Stored as they become ready, in order; the store is this thread's alone.
+        # Stored as they become ready; the store is this thread's alone.
         with closing(self._crafter.made(attack, missing)) as chunks:
             for made in chunks:
                 self._store.add_examples(self._examples(attack, made), seconds=made.seconds)
@@ -319,17 +331,23 @@ class Campaign:
         seeds = np.stack([self._judging_seeds(attack, one) for one in todo])
         try:
             # Closed at once when storing fails, so that the device is not left mid-stream.
-            with closing(self._answers(images, seeds)) as answers:
-                for one, drawn, answer in zip(todo, seeds, answers, strict=True):
+            with closing(arrivals(self._oracle, images, seeds, self._graph.classes)) as answers:
+                for came in answers:
+                    if isinstance(came, TakenBack):
+                        # Of earlier cases too: the run asks again about what is missing.
+                        self._store.take_back(came.board)
+                        done -= len(came.images)
+                        continue
+                    index, answer = came
                     self._store.add_answer(
-                        one.row,
-                        drawn if self._seeded else None,
+                        todo[index].row,
+                        seeds[index] if self._seeded else None,
                         answer.logits,
                         answer.ticks,
                         answer.polluted,
                         latency_s=answer.seconds,
                         attempts=answer.attempts,
-                        board=self._oracle.name,
+                        board=answer.board or self._oracle.name,
                     )
                     done += 1
                     report(self._progress(case, "ask", done, total))
@@ -355,26 +373,6 @@ class Campaign:
                 where=str(self._store.path),
                 hint="the file was altered: move it away and start a new run",
             ) from error
-
-    def _answers(
-        self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]
-    ) -> Generator[Answer, None, None]:
-        expected = (seeds.shape[1], self._graph.classes)
-        given = 0
-        for answer in self._oracle.logits(images, seeds):
-            if answer.logits.shape != expected:
-                raise LinkError(
-                    f"logits of shape {answer.logits.shape}, not {expected}",
-                    where=self._oracle.name,
-                )
-            given += 1
-            yield answer
-        if given != len(images):
-            raise LinkError(
-                f"{given} answers to {len(images)} images",
-                where=self._oracle.name,
-                hint="start the run again: it goes on where it stopped",
-            )
 
 
 def _plain(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from bnnmcu.graph import Graph
 if TYPE_CHECKING:
     from bnnmcu.attack.model import GradientModel
 
-__all__ = ["Crafter", "Made", "fingerprint"]
+__all__ = ["Crafter", "Crafting", "Made", "fingerprint"]
 
 
 def _steps(model: GradientModel) -> Sequence[Any]:
@@ -81,6 +81,16 @@ class Made:
     seconds: float
 
 
+class Crafting(Protocol):
+    """Who makes chunks: threads of this process, or a cluster."""
+
+    def prepare(self, work: Sequence[tuple[AttackConfig, Sequence[Chunk]]]) -> None:
+        """Told once what will be asked for, in that order; may begin with it."""
+
+    def made(self, attack: AttackConfig, chunks: Sequence[Chunk]) -> Generator[Made, None, None]:
+        """The chunks of an attack as they become ready, in any order."""
+
+
 def _single_thread() -> None:
     import torch
 
@@ -120,32 +130,34 @@ class Crafter:
         self._device = device
         self._twin: GradientModel | None = None
 
+    def prepare(self, work: Sequence[tuple[AttackConfig, Sequence[Chunk]]]) -> None:
+        """Nothing to do: chunks are made when they are asked for."""
+
+    def make(self, attack: AttackConfig, chunk: Chunk) -> Made:
+        """One chunk, by whoever calls."""
+        begun = time.monotonic()
+        if isinstance(attack, BlackBoxConfig):
+            crafted = self._by_queries(attack, chunk)
+        else:
+            crafted = self._by_gradients(attack, chunk, self._model(attack))
+        seconds = time.monotonic() - begun
+        return Made(chunk, crafted, self._crafting_seeds(attack, chunk), seconds)
+
     def made(self, attack: AttackConfig, chunks: Sequence[Chunk]) -> Generator[Made, None, None]:
         """The chunks of an attack, in order, as they become ready."""
         if isinstance(attack, BlackBoxConfig):
             for chunk in chunks:
-                begun = time.monotonic()
-                crafted = self._by_queries(attack, chunk)
-                yield self._timed(attack, chunk, crafted, begun)
+                yield self.make(attack, chunk)
             return
         if not chunks:
             return
-        model = self._model(attack)
+        self._model(attack)  # once, before threads share it
         pool = ThreadPoolExecutor(min(self._workers, len(chunks)), initializer=_single_thread)
-
-        def job(chunk: Chunk) -> Made:
-            begun = time.monotonic()
-            return self._timed(attack, chunk, self._by_gradients(attack, chunk, model), begun)
-
         try:
-            for future in [pool.submit(job, chunk) for chunk in chunks]:
+            for future in [pool.submit(self.make, attack, chunk) for chunk in chunks]:
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def _timed(self, attack: AttackConfig, chunk: Chunk, crafted: Crafted, begun: float) -> Made:
-        seconds = time.monotonic() - begun
-        return Made(chunk, crafted, self._crafting_seeds(attack, chunk), seconds)
 
     def _knows(self, attack: AttackConfig) -> bool:
         return attack.knows_seed and bool(self._graph.stochastic)

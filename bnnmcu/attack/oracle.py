@@ -7,9 +7,9 @@ arrives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "DeviceOracle",
+    "Farm",
     "FloatOracle",
     "InferenceDevice",
     "NativeOracle",
     "Oracle",
     "OracleLabel",
     "ReferenceOracle",
+    "TakenBack",
     "takes_seeds",
 ]
 
@@ -57,6 +59,7 @@ class Answer:
         polluted: a count is too high, since bytes were received meanwhile.
         seconds: from sending the request to having the reply; None without a device.
         attempts: transmissions that the request needed, 1 if none was lost.
+        board: which of several boards; None where the oracle is one.
     """
 
     logits: npt.NDArray[np.int64]
@@ -64,6 +67,32 @@ class Answer:
     polluted: bool = False
     seconds: float | None = None
     attempts: int = 1
+    board: str | None = None
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """A board was caught with a wrong answer: what it said counts no more.
+
+    Attributes:
+        board: which.
+        reason: in words.
+        images: indices, of the images asked about, whose answers are taken back.
+    """
+
+    board: str
+    reason: str
+    images: frozenset[int] = frozenset()
+
+
+@runtime_checkable
+class Farm(Protocol):
+    """An oracle of several boards, whose answers come in any order."""
+
+    def arrivals(
+        self, images: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint64]
+    ) -> Generator[tuple[int, Answer] | TakenBack, None, None]:
+        """Indices and answers as they come; what was taken back comes again."""
 
 
 class Oracle(Protocol):

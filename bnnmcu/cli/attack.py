@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from bnnmcu.attack.config import KINDS, PRESETS, Adversary, TargetRule
+from bnnmcu.cli.clusters import ClusterChoice, cluster_options, farm_oracle, opened
 from bnnmcu.cli.inputs import project_and_images, warn_if_seen
 from bnnmcu.cli.options import (
     board_options_typed,
@@ -32,7 +33,16 @@ if TYPE_CHECKING:
 __all__ = ["command", "make_attacks", "print_summary"]
 
 # What a campaign file does not say itself.
-_OF_A_FILE = ("project", "as_json", "progress", "quiet")
+_OF_A_FILE = (
+    "project",
+    "as_json",
+    "progress",
+    "quiet",
+    "cluster",
+    "workers",
+    "cluster_tls",
+    "dashboard",
+)
 _EPSILONS = (0.1, 0.2, 0.3)
 # Options of single attacks, and the settings that they become.
 _SETTINGS = {
@@ -133,6 +143,7 @@ _SETTINGS = {
 @seed_option
 @target_options
 @line_options
+@cluster_options
 @progress_options
 @json_option
 def command(
@@ -145,6 +156,7 @@ def command(
     results: Path | None,
     native: bool,
     seed: int,
+    cluster: ClusterChoice,
     as_json: bool,
     **others: Any,
 ) -> None:
@@ -165,14 +177,22 @@ def command(
       bnnmcu attack s64 --emulate -n 100 --eps 0.3
       bnnmcu attack s64 --port /dev/ttyACM0 --attack cw-paper --attack cw-adaptive
       bnnmcu attack examples/campaign_quick.toml
+      bnnmcu attack s64 --farm shelf.toml --cluster --workers 4
     """
     if project.suffix == ".toml":
         from bnnmcu.cli.attack_file import run_file
 
         _refuse_typed(project)
-        run_file(project, as_json=as_json)
+        with opened(cluster) as engine:
+            run_file(project, as_json=as_json, cluster=engine)
         return
     typed = " and ".join(board_options_typed())
+    if cluster.own_boards and (typed or native):
+        raise UsageError(
+            "the boards of a cluster answer",
+            where=typed or "--native",
+            hint=f"leave out {typed or '--native'}, or --farm and --board",
+        )
     if native and typed:
         raise UsageError(
             "--native asks no board", where=typed, hint=f"leave out --native, or {typed}"
@@ -194,8 +214,10 @@ def command(
     config = CampaignConfig(attacks=make_attacks(names, epsilons, settings), draws=draws, seed=seed)
 
     with ExitStack() as stack:
+        engine = stack.enter_context(opened(cluster))
+        oracle = farm_oracle(cluster, engine, loaded)
         board = None
-        if not native:
+        if not native and oracle is None:
             board = stack.enter_context(open_target(loaded, TargetOptions(**others), note))
         summary, _ = run_stored(
             config,
@@ -206,8 +228,10 @@ def command(
             results=results,
             project=loaded,
             target=board,
+            oracle=oracle,
+            cluster=engine,
         )
-        stats = board.device.stats if board else None
+        stats = board.device.stats if board else oracle.stats if oracle else None
     wrong = link_text(stats)
     if wrong:
         note(f"on the line: {wrong}; no answer was lost")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bnnmcu.attack.oracle import Oracle
     from bnnmcu.backend.project import Project
     from bnnmcu.cli.models import Model
+    from bnnmcu.cluster.engine import Engine
     from bnnmcu.data import Dataset
     from bnnmcu.graph import Graph
     from bnnmcu.report.attacks import Run
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["run_file"]
 
 
-def run_file(path: Path, *, as_json: bool) -> None:
+def run_file(path: Path, *, as_json: bool, cluster: Engine | None = None) -> None:
     """Do, or finish, all runs of a campaign file; write and print their report.
+
+    Args:
+        cluster: crafts instead of threads of this process.
 
     Raises:
         UsageError: the file says what cannot be.
@@ -59,7 +63,8 @@ def run_file(path: Path, *, as_json: bool) -> None:
     runs: list[Run] = []
     for number, (model, board) in enumerate(campaign.runs(), start=1):
         note(f"run {number} of {len(campaign.runs())}: {model.name} on {board.name}")
-        runs.append(_run(campaign, networks, model, board, images, [one.results for one in runs]))
+        earlier = [one.results for one in runs]
+        runs.append(_run(campaign, networks, model, board, images, earlier, cluster))
     document = report(campaign, runs)
     base = campaign.results / campaign.name
     files = base.with_name(f"{base.name}.md"), base.with_name(f"{base.name}.json")
@@ -169,6 +174,7 @@ def _run(
     board: BoardEntry,
     images: Dataset,
     earlier: Sequence[Path],
+    cluster: Engine | None,
 ) -> Run:
     """One network on one board; ``earlier`` are the results of other ones."""
     from bnnmcu.attack.audit import audit_run
@@ -207,6 +213,7 @@ def _run(
             workers=campaign.workers,
             device=campaign.device,
             before=lambda store: _share(earlier, store, config, graph),
+            cluster=cluster,
         )
     return found
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bnnmcu.attack.model import GradientModel
     from bnnmcu.attack.oracle import Oracle
     from bnnmcu.backend.project import Project
+    from bnnmcu.cluster.engine import Engine
     from bnnmcu.data import Dataset
     from bnnmcu.graph import Graph
     from bnnmcu.store import Store
@@ -51,6 +52,7 @@ class Work:
         begin: with the open store, what does all that is missing in it.
         project, target: of the board, if there is one.
         draws: of an image, at most.
+        facts: of whoever else takes part, for the session's provenance.
     """
 
     identity: dict[str, Any]
@@ -62,6 +64,7 @@ class Work:
     project: Project | None = None
     target: Target | None = None
     draws: int = 1
+    facts: Callable[[], dict[str, Any]] = dict
 
 
 def oracle_of(graph: Graph, target: Target | None) -> Oracle:
@@ -89,6 +92,7 @@ def run_stored(
     workers: int | None = None,
     device: str = "cpu",
     before: Callable[[Store], None] | None = None,
+    cluster: Engine | None = None,
 ) -> tuple[_T, Path]:
     """Do what of a campaign is not stored yet, and sum it up.
 
@@ -104,6 +108,7 @@ def run_stored(
         workers: images crafted side by side; None for one on each core.
         device: where gradients are computed.
         before: is given the open store before anything is done.
+        cluster: crafts instead of threads of this process.
 
     Returns:
         The figures, and the results file.
@@ -121,11 +126,25 @@ def run_stored(
     identity = campaign_identity(config, graph, images, who, models=others)
     counts = [len(places_of(one, images, graph.classes)) for one in (None, *config.attacks)]
 
+    crafter = None
+    if cluster is not None:
+        from bnnmcu.cluster.crafting import ClusterCrafter
+
+        crafter = ClusterCrafter(cluster, config, graph, images, who, others, device=device)
+
     def begin(store: Store) -> Callable[[_Report], None]:
         if before is not None:
             before(store)
         return Campaign(
-            config, graph, images, who, store, models=others, workers=workers, device=device
+            config,
+            graph,
+            images,
+            who,
+            store,
+            models=others,
+            workers=workers,
+            device=device,
+            crafter=crafter,
         ).run
 
     work = Work(
@@ -138,6 +157,7 @@ def run_stored(
         project=project,
         target=target,
         draws=config.draws if graph.stochastic else 1,
+        facts=lambda: {} if cluster is None else {"cluster": cluster.described()},
     )
     path = results or own_file(folder or _folder(project), name, identity)
     return do_stored(work, path, sum_up), path
@@ -149,7 +169,7 @@ def do_stored(work: Work, path: Path, sum_up: Callable[[Store], _T]) -> _T:
     from bnnmcu.store import Store
 
     target = work.target
-    about = provenance(work.graph, work.project, target)
+    about = provenance(work.graph, work.project, target) | work.facts()
     with Store.open(path, work.identity, provenance=about) as store:
         if store.resumed:
             note(f"going on with the run in {path}")

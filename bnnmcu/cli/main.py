@@ -32,6 +32,7 @@ _COMMANDS = {
     "attack": "Attack the network on the board and report its accuracy.",
     "replay": "Show the images of a stored run again, to any board or network.",
     "paper": "Measure the paper's tables and figures again.",
+    "worker": "Work for a cluster: craft images, and ask the boards attached here.",
     "study": "Study what a secret seed of the drawn weights is worth.",
     "runs": "List, show, compare, merge and export stored results.",
     "boards": "List the boards.",

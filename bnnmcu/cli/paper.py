@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from bnnmcu.cli.clusters import ClusterChoice, opened
 from bnnmcu.cli.options import json_option, progress_options
 from bnnmcu.cli.output import note, print_json, report_interrupt
 from bnnmcu.errors import BnnmcuError, UsageError
@@ -88,6 +89,19 @@ _STORED = Path("docs") / "paper" / "results.json"
     default=1,
     show_default=True,
     help="Chunks of images crafted side by side.",
+)
+@click.option(
+    "--cluster",
+    is_flag=False,
+    flag_value="local",
+    metavar="[local|ADDRESS|FILE]",
+    help="Craft on a Dask cluster; local: --workers processes. Networks are trained here.",
+)
+@click.option(
+    "--cluster-tls",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder with ca.pem, cert.pem and key.pem, for a running cluster.",
 )
 @click.option(
     "--data",
@@ -283,7 +297,7 @@ def _measure(
     device = _device(options["device"])
     if options["adopt"] is not None:
         _adopt(options["adopt"], wanted, sources, cache)
-    with Shown() as lines:
+    with opened(_cluster(options)) as engine, Shown() as lines:
         failures = run_tasks(
             wanted,
             data=sources.load,
@@ -292,8 +306,22 @@ def _measure(
             device=device,
             workers=options["workers"],
             lines=lines,
+            cluster=engine,
         )
     return failures[-1].error if failures else None
+
+
+def _cluster(options: dict[str, Any]) -> ClusterChoice:
+    """What --cluster says; --workers are the processes of a local one."""
+    from bnnmcu.cluster.settings import LOCAL, parse_cluster
+
+    text, tls = options["cluster"], options["cluster_tls"]
+    if text is None:
+        if tls is not None:
+            raise UsageError("is of a cluster", where="--cluster-tls", hint="add --cluster")
+        return ClusterChoice()
+    workers = options["workers"] if text == LOCAL else None
+    return ClusterChoice(parse_cluster(text, workers=workers, tls=tls))
 
 
 def _device(name: str) -> Literal["cpu", "cuda"]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from bnnmcu.paper.results import add_record, read_results
 from bnnmcu.paper.selection import Task
 from bnnmcu.paper.toy import ToyJob, toy_points, train_toy
 from bnnmcu.paper.trained import Cache
+
+if TYPE_CHECKING:
+    from bnnmcu.cluster.engine import Engine
 
 __all__ = ["Data", "Failure", "Lines", "run_tasks"]
 
@@ -83,6 +86,7 @@ def run_tasks(
     device: Literal["cpu", "cuda"],
     workers: int = 1,
     lines: Lines | None = None,
+    cluster: Engine | None = None,
 ) -> list[Failure]:
     """Do the jobs that have no record yet.
 
@@ -92,6 +96,7 @@ def run_tasks(
         results: the file; written after every job.
         device: ``cpu`` or ``cuda``.
         workers: chunks crafted side by side.
+        cluster: crafts instead of this process, where it can.
 
     Returns:
         What could not be done.
@@ -125,7 +130,9 @@ def run_tasks(
             continue
         told.task(number, len(tasks), task)
         try:
-            record = _do(task, images, sha256, models, cache / "work", device, workers, told)
+            record = _do(
+                task, images, sha256, models, cache / "work", device, workers, told, cluster
+            )
         except BnnmcuError as error:
             failures.append(Failure(task, error))
             told.failed(failures[-1])
@@ -144,6 +151,7 @@ def _do(
     device: Literal["cpu", "cuda"],
     workers: int,
     lines: Lines,
+    cluster: Engine | None,
 ) -> Record:
     job = task.job
     assert isinstance(job, Job)
@@ -160,6 +168,7 @@ def _do(
         device=device,
         workers=workers,
         progress=lambda text, done, total: lines.measuring(task, text, done, total),
+        cluster=cluster,
     )
     return _record(
         task,

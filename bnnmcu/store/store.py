@@ -308,6 +308,23 @@ class Store:
             )
             self._database.executemany("INSERT INTO timing VALUES (?,?,?,?,?,?,?,?,?)", times)
 
+    def take_back(self, board: str) -> int:
+        """Remove all answers of a board of this session; gives how many images lost theirs.
+
+        For a board that was caught with a wrong answer: what it said before is worth nothing.
+
+        Raises:
+            StoreError: the disk refuses.
+        """
+        with explained(self.path), self._syncing.commit(now=True):
+            rows = self._database.execute(
+                "SELECT DISTINCT example FROM timing WHERE board = ? AND session = ?",
+                (board, self._session),
+            ).fetchall()
+            self._database.executemany("DELETE FROM timing WHERE example = ?", rows)
+            self._database.executemany("DELETE FROM query WHERE example = ?", rows)
+        return len(rows)
+
     def examples(self, attack: str, levels: int) -> set[tuple[int, int | None]]:
         """Image and target of what a case has already."""
         with explained(self.path):

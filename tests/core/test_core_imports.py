@@ -26,6 +26,8 @@ _HEAVY = {
     "scipy",
     "pyarrow",
     "PIL",
+    "dask",
+    "distributed",
 }
 
 # What a room may import directly from bnnmcu, besides itself; what these may import, it may too.
@@ -69,15 +71,17 @@ _ROOMS: dict[str, set[str]] = {
     "provenance": {"target"},
     "store": {"reference", "outputs"},
     "attack": {"store", "target", "evaluate", "compiler", "nn"},
+    "cluster": {"attack", "target"},
     "agreement": {"attack", "passes"},
     "inspect": {"passes", "backend"},
     "compare": {"compiler", "evaluate", "target"},
     "report": {"attack", "resources"},
-    "paper": {"report", "attack", "verify"},
+    "paper": {"report", "attack", "verify", "cluster"},
     "api": {"compiler", "backend"},
     "cli": {
         "paper",
         "provenance",
+        "cluster",
         "report",
         "attack",
         "agreement",

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnnmcu.attack.config import AttackConfig
 from bnnmcu.data import Dataset
@@ -22,6 +22,9 @@ from bnnmcu.paper.measure.setup import Setup
 from bnnmcu.paper.measure.subject import load_subject
 from bnnmcu.paper.recipes import Trainable
 from bnnmcu.passes import Quantization
+
+if TYPE_CHECKING:
+    from bnnmcu.cluster.engine import Engine
 
 __all__ = ["MEASURES", "Measure", "job", "run"]
 
@@ -117,6 +120,7 @@ def run(
     workers: int = 1,
     keep: bool | None = None,
     progress: Report | None = None,
+    cluster: Engine | None = None,
 ) -> Measured:
     """Measure, or finish what an earlier sitting began.
 
@@ -128,6 +132,7 @@ def run(
         workers: chunks crafted side by side; changes the time only.
         keep: leave the job's own files when it is done; None for as the measure has it.
         progress: is told what is being done.
+        cluster: crafts instead of this process, where it can.
 
     Raises:
         UsageError: no such measure.
@@ -144,7 +149,8 @@ def run(
     # Another training of the same network must not go on with this one's file.
     own = hashlib.sha256(model.read_bytes()).hexdigest()[:_MODEL_DIGITS]
     path = work / f"{job.id_on(test)}-{own}"
-    setup = Setup(job, subject, test, path, device, workers, progress or (lambda *_: None))
+    report = progress or (lambda *_: None)
+    setup = Setup(job, subject, test, path, device, workers, report, cluster=cluster)
     values = MEASURES[job.measure].run(setup)
     if not (MEASURES[job.measure].kept if keep is None else keep):
         _remove(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnnmcu.attack.campaign import Campaign, Progress, campaign_identity
 from bnnmcu.attack.config import CLEAN, AttackConfig, CampaignConfig
@@ -20,6 +20,9 @@ from bnnmcu.paper.jobs import JSON, Job, Report
 from bnnmcu.paper.measure.floats import FloatRun
 from bnnmcu.paper.measure.subject import Subject
 from bnnmcu.store import Judged, Store
+
+if TYPE_CHECKING:
+    from bnnmcu.cluster.engine import Engine
 
 __all__ = ["Answers", "Setup", "answered", "selected"]
 
@@ -38,7 +41,9 @@ class Setup:
         device: where gradients are computed.
         workers: chunks crafted side by side.
         report: is told what is being done.
-        earlier: seconds of crafting in sittings before this one, added as they are found.
+        earlier: seconds of crafting in sittings before this one, or in workers of a cluster,
+            added as they are found.
+        cluster: crafts what follows the gradients of an integer network; None for this process.
     """
 
     job: Job
@@ -49,6 +54,7 @@ class Setup:
     workers: int
     report: Report
     earlier: list[float] = field(default_factory=list)
+    cluster: Engine | None = None
 
     def setting(self, name: str) -> JSON:
         """One of the job's settings."""
@@ -138,10 +144,26 @@ def answered(
     with Store.open(path, identity) as store:
         if store.resumed:
             setup.earlier.append(sum(one.crafting_s or 0.0 for one in store.judged()))
+        crafter = None
+        if setup.cluster is not None:
+            from bnnmcu.cluster.crafting import ClusterCrafter
+
+            crafter = ClusterCrafter(
+                setup.cluster, config, graph, data, who, {}, device=setup.device
+            )
         campaign = Campaign(
-            config, graph, data, who, store, workers=setup.workers, device=setup.device
+            config,
+            graph,
+            data,
+            who,
+            store,
+            workers=setup.workers,
+            device=setup.device,
+            crafter=crafter,
         )
         campaign.run(_told(setup.report))
+        if crafter is not None:
+            setup.earlier.append(crafter.seconds)
         groups: dict[tuple[str, int], list[Judged]] = {}
         for one in store.judged():
             groups.setdefault((one.attack, one.levels), []).append(one)
