@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bnnmcu.errors import UsageError
 
-__all__ = ["BOARD", "CRAFT", "LOCAL", "TLS_FILES", "ClusterSettings", "parse_cluster"]
+__all__ = ["BATCHES", "BOARD", "CRAFT", "LOCAL", "TLS_FILES", "ClusterSettings", "parse_cluster"]
 
 #: The cluster that is started for one command, on this machine.
 LOCAL = "local"
@@ -18,6 +18,8 @@ TLS_FILES = ("ca.pem", "cert.pem", "key.pem")
 #: Names of resources that workers announce: one for crafting, one for each board.
 CRAFT = "bnnmcu-craft"
 BOARD = "bnnmcu-board-"
+#: Batches that a board has at most, so that one waits while the other runs.
+BATCHES = 2
 _MOST_WORKERS = 1024
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d{1,5}")
 

@@ -150,6 +150,7 @@ class Shelf(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker process."""
         self._lock = threading.Lock()
+        self._turns = {one.name: threading.Lock() for one in self.boards}
         self._log: list[str] = []
         self._folder = tempfile.TemporaryDirectory(prefix="bnnmcu-shelf-")
 
@@ -173,6 +174,12 @@ class Shelf(WorkerPlugin):
 
     def ask(self, name: str, packed: PackedProject, batch: Batch) -> Replies:
         """Have a board answer; opens it again after a failure or a restart of the worker."""
+        if name not in self._turns:
+            return Replies((), 0.0, LinkStats(), f"this worker has no board {name!r}")
+        with self._turns[name]:
+            return self._ask(name, packed, batch)
+
+    def _ask(self, name: str, packed: PackedProject, batch: Batch) -> Replies:
         answers: list[Answer] = []
         begun = time.monotonic()
         stats = LinkStats()

@@ -14,7 +14,7 @@ from distributed.security import Security
 
 from bnnmcu import __version__
 from bnnmcu.cluster.farm import FarmBoard
-from bnnmcu.cluster.settings import BOARD, CRAFT, TLS_FILES
+from bnnmcu.cluster.settings import BATCHES, BOARD, CRAFT, TLS_FILES
 from bnnmcu.cluster.shelf import Shelf
 
 __all__ = ["facts", "nanny_options", "security_of"]
@@ -70,9 +70,11 @@ def nanny_options(
 ) -> dict[str, Any]:
     """Settings of one worker process: it crafts, or it owns boards."""
     resources: dict[str, float] = {CRAFT: 1.0} if craft else {}
-    resources |= {BOARD + one.name: 1.0 for one in boards}
+    # Workers run in order what needs a resource: a batch that waited for one board's would hold
+    # up all others, so it waits in a thread of its own.
+    resources |= {BOARD + one.name: float(BATCHES) for one in boards}
     return {
-        "nthreads": 1 if craft else max(1, len(boards)),
+        "nthreads": 1 if craft else BATCHES * max(1, len(boards)),
         "resources": resources,
         "plugins": (_Uninterrupted(), *((Shelf(tuple(boards)),) if boards else ())),
         # Its own, so that a campaign is never killed for another one's memory.

@@ -19,6 +19,7 @@ pytest.importorskip("distributed", reason="Dask distributed is not installed")
 from bnnmcu import reference
 from bnnmcu.attack.oracle import Answer, TakenBack
 from bnnmcu.cluster import boards as farm
+from bnnmcu.cluster import round as round_
 from bnnmcu.cluster.boards import FarmOracle
 from bnnmcu.cluster.shelf import Batch, Failed, Opened, Replies
 from bnnmcu.errors import BnnmcuError, ClusterError, LinkError, UsageError
@@ -220,8 +221,8 @@ def test_an_attack_that_may_have_used_a_lie_stops(make: Made) -> None:
 def test_a_worker_that_does_not_come_back(
     graph: Graph, make: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(farm, "WORKER_GONE", 0.3)
-    monkeypatch.setattr(farm, "_LOOK", 0.05)
+    monkeypatch.setattr(round_, "WORKER_GONE", 0.3)
+    monkeypatch.setattr(round_, "_LOOK", 0.05)
     oracle, engine, _ = make(lost=Fake(), there=Fake(0.001))
     engine.gone.add("lost")
     check(graph, believed(oracle, 20)[0], 20)
