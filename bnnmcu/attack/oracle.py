@@ -284,10 +284,14 @@ class DeviceOracle:
     ) -> Iterator[Answer]:
         """See :class:`Oracle`; the next image travels while the device computes this one."""
         _check(images, seeds)
-        requests = (
-            (image, [int(seed) for seed in row]) for image, row in zip(images, seeds, strict=True)
-        )
-        for reply in self._device.infer_many(requests):
+        yield from self.answers(zip(images, seeds, strict=True))
+
+    def answers(
+        self, requests: Iterable[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]]
+    ) -> Iterator[Answer]:
+        """The same for images with their seeds that are drawn as the board can take them."""
+        each = ((image, [int(seed) for seed in row]) for image, row in requests)
+        for reply in self._device.infer_many(each):
             yield Answer(reply.logits, reply.ticks, reply.polluted, reply.seconds, reply.attempts)
 
     @property

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from bnnmcu import reference
 from bnnmcu.attack.oracle import Answer, TakenBack
 from bnnmcu.cluster.engine import WORKER_GONE, Engine
+from bnnmcu.cluster.feeder import Batch, Replies
 from bnnmcu.cluster.settings import BATCHES
-from bnnmcu.cluster.shelf import SHELF, Batch, PackedProject, Replies, Shelf
+from bnnmcu.cluster.shelf import SHELF, PackedProject, Shelf
 from bnnmcu.errors import ClusterError
 from bnnmcu.graph import Graph
 from bnnmcu.link.stats import LinkStats

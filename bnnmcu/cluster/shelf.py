@@ -11,20 +11,18 @@ import hashlib
 import io
 import tempfile
 import threading
-import time
 import zipfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from distributed import WorkerPlugin
 
-from bnnmcu.attack.oracle import Answer, DeviceOracle
+from bnnmcu.attack.oracle import DeviceOracle
 from bnnmcu.backend.project import Project, load_project
 from bnnmcu.cluster.farm import FarmBoard
+from bnnmcu.cluster.feeder import Batch, Feeder, Replies
 from bnnmcu.errors import BnnmcuError
 from bnnmcu.link.stats import LinkStats
 from bnnmcu.target import Target, open_target
@@ -96,36 +94,6 @@ class Failed:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Images for one board.
-
-    Attributes:
-        images: uint8, (N, H, W, C).
-        seeds: uint64, (N, D).
-    """
-
-    images: npt.NDArray[np.uint8]
-    seeds: npt.NDArray[np.uint64]
-
-
-@dataclass(frozen=True, eq=False)
-class Replies:
-    """What a board said to a batch.
-
-    Attributes:
-        answers: one an image, in order; fewer where it failed on the way.
-        seconds: that all of them took.
-        stats: of its line, since the worker opened it.
-        failed: why it went no further; None if it did.
-    """
-
-    answers: tuple[Answer, ...]
-    seconds: float
-    stats: LinkStats
-    failed: str | None = None
-
-
 @dataclass
 class _Open:
     target: Target
@@ -151,11 +119,21 @@ class Shelf(WorkerPlugin):
         """Called by Dask in the worker process."""
         self._lock = threading.Lock()
         self._turns = {one.name: threading.Lock() for one in self.boards}
+        self._packed: dict[str, PackedProject] = {}
         self._log: list[str] = []
         self._folder = tempfile.TemporaryDirectory(prefix="bnnmcu-shelf-")
+        self._feeders = {one.name: self._feeder(one.name) for one in self.boards}
+
+    def _feeder(self, name: str) -> Feeder:
+        def opened(sha256: str) -> DeviceOracle:
+            return self._opened(name, self._packed[sha256]).oracle
+
+        return Feeder(name, opened, lambda: self.shut(name))
 
     def teardown(self, worker: Any) -> None:
         """Close what is open; called by Dask."""
+        for feeder in self._feeders.values():
+            feeder.close()
         for name in list(self._open):
             self.shut(name)
         self._folder.cleanup()
@@ -174,34 +152,24 @@ class Shelf(WorkerPlugin):
 
     def ask(self, name: str, packed: PackedProject, batch: Batch) -> Replies:
         """Have a board answer; opens it again after a failure or a restart of the worker."""
-        if name not in self._turns:
+        feeder = self._feeders.get(name)
+        if feeder is None:
             return Replies((), 0.0, LinkStats(), f"this worker has no board {name!r}")
-        with self._turns[name]:
-            return self._ask(name, packed, batch)
-
-    def _ask(self, name: str, packed: PackedProject, batch: Batch) -> Replies:
-        answers: list[Answer] = []
-        begun = time.monotonic()
-        stats = LinkStats()
-        try:
-            one = self._opened(name, packed)
-            begun = time.monotonic()
-            for answer in one.oracle.logits(batch.images, batch.seeds):
-                answers.append(answer)  # one by one: what came before a failure counts
-            stats = one.oracle.stats
-        except (BnnmcuError, OSError, ValueError) as error:
-            self.shut(name)
-            return Replies(tuple(answers), time.monotonic() - begun, stats, str(error))
-        return Replies(tuple(answers), time.monotonic() - begun, stats)
+        self._packed[packed.sha256] = packed
+        return feeder.ask(packed.sha256, batch)
 
     def _opened(self, name: str, packed: PackedProject) -> _Open:
+        if name not in self._turns:
+            raise ValueError(f"this worker has no board {name!r}")
+        with self._turns[name]:
+            return self._open_now(name, packed)
+
+    def _open_now(self, name: str, packed: PackedProject) -> _Open:
         there = self._open.get(name)
         if there is not None and there.sha256 == packed.sha256:
             return there
         self.shut(name)
-        board = next((one for one in self.boards if one.name == name), None)
-        if board is None:
-            raise ValueError(f"this worker has no board {name!r}")
+        board = next(one for one in self.boards if one.name == name)
         project = self._project(packed)
         stack = ExitStack()
         try:

@@ -21,7 +21,8 @@ from bnnmcu.attack.oracle import Answer, TakenBack
 from bnnmcu.cluster import boards as farm
 from bnnmcu.cluster import round as round_
 from bnnmcu.cluster.boards import FarmOracle
-from bnnmcu.cluster.shelf import Batch, Failed, Opened, Replies
+from bnnmcu.cluster.feeder import Batch, Replies
+from bnnmcu.cluster.shelf import Failed, Opened
 from bnnmcu.errors import BnnmcuError, ClusterError, LinkError, UsageError
 from bnnmcu.graph import Graph
 from bnnmcu.link.stats import LinkStats

@@ -27,8 +27,8 @@ from bnnmcu.cluster.settings import ClusterSettings
 from bnnmcu.passes import lower
 
 # An image takes 120 bytes or so: at this rate the line is what takes the time, by far.
-_PACE = 2_400
-_IMAGES = 24
+_PACE = 3_000
+_IMAGES = 32
 
 
 @pytest.fixture(scope="module")
