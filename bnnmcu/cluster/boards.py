@@ -62,6 +62,14 @@ class FarmOracle:
                 where="--cluster",
                 hint="bnnmcu worker ADDRESS --farm FILE where they are, or --farm with a local one",
             )
+        there = engine.boards()
+        for name in names:
+            if name not in there:
+                raise ClusterError(
+                    f"no worker owns a board {name!r}",
+                    where="--board",
+                    hint=f"there is {', '.join(there)}" if there else "bnnmcu worker --farm FILE",
+                )
         self._engine = engine
         self._project = project
         self._announce = announce
