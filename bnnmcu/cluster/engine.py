@@ -51,7 +51,8 @@ class Engine:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._alike: dict[str, str] | None = None
-        self.dashboard: str | None = client.dashboard_link if _has_dashboard() else None
+        served = client.scheduler_info(n_workers=0).get("services") or {}
+        self.dashboard: str | None = client.dashboard_link if "dashboard" in served else None
 
     def workers(self) -> list[_Worker]:
         """Those that are there now."""
@@ -257,7 +258,7 @@ def open_cluster(
         if engine.dashboard:
             announce(f"{where}; dashboard: {engine.dashboard}")
         else:
-            announce(f"{where} (pip install bokeh, for Dask's dashboard)")
+            announce(f"{where}; without Dask's dashboard, which needs bokeh")
         yield engine
 
 

@@ -104,6 +104,7 @@ def _table3(shown: Shown) -> Iterator[str]:
         if cell.best is not None and paper is not None:
             text += f" and {paper:.1f} % with the paper's"
         yield f"{text}; the paper has {cell.paper.value:g} %."
+    yield from _untrained(shown)
     left, best = _mean(cell.adaptive), _mean(cell.best)
     if left is not None and best is not None:
         yield f"Under the adaptive attack our best keeps {left:.1f} %."
@@ -116,6 +117,20 @@ def _table3(shown: Shown) -> Iterator[str]:
     found = shown.find("S64", "found")
     if _best(found) is not None:
         yield (f"The paper's attack took {_best(found):.1f} % of its own images for successes.")
+
+
+def _untrained(shown: Shown) -> Iterator[str]:
+    """Where the paper's training gives no network worth attacking, that must be said."""
+    for cell in shown.cells:
+        error = _mean(cell.as_paper)
+        if cell.row != "S64" or cell.column.key != "error" or error is None or cell.paper is None:
+            continue
+        if error > 2 * cell.paper.value:
+            yield (
+                f"By the paper's training as it is written, S64 errs in {error:.0f} % of clean "
+                f"images here (the paper: {cell.paper.value:g} %), so that its figures under "
+                "attack say little; our best is the one to look at."
+            )
 
 
 def _table4(shown: Shown) -> Iterator[str]:
@@ -143,6 +158,7 @@ def _table6(shown: Shown) -> Iterator[str]:
             f"S64 errs in {high:.2f} % of its draws, its deterministic twin sign(w) in {low:.2f} %"
             + (": the draws cost accuracy on clean images." if low < high else ".")
         )
+    yield from _untrained(shown)
 
 
 def _gaps(shown: Shown) -> Iterator[tuple[str, float, float]]:

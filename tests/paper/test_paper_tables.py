@@ -105,6 +105,15 @@ def test_what_was_not_run_has_its_command() -> None:
     assert story(shown) == "Nothing of this table was run yet."
 
 
+@pytest.mark.parametrize(("error", "told"), [(0.73, True), (0.09, False)])
+def test_a_network_that_did_not_learn_is_called_so(error: float, told: bool) -> None:
+    clean = Selection(("table6",), seeds=(1, 1), rows=("S64",), recipes=("paper",))
+    records = [replace(one, values={"error": error, "images": 10_000}) for one in _records(clean)]
+    assert (f"errs in {100 * error:.0f} % of clean" in story(_shown("table6", "S64", records))) == (
+        told
+    )
+
+
 def test_rows_that_were_not_run_share_a_command() -> None:
     spec = TABLES["table3"]
     rows = [one for one in spec.rows((32, 64)) if one.name in ("B32", "B64", "S64")]
