@@ -56,7 +56,8 @@ class Engine:
 
     def workers(self) -> list[_Worker]:
         """Those that are there now."""
-        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        with self._told("asking the scheduler"):
+            known = self._client.scheduler_info(n_workers=-1)["workers"]
         return [
             _Worker(address, str(one["name"]), dict(one.get("resources") or {}))
             for address, one in known.items()
@@ -93,7 +94,8 @@ class Engine:
                     hint="start some: bnnmcu worker ADDRESS --workers 4",
                 )
             time.sleep(0.1)
-        told = self._client.run(facts, workers=[one.address for one in crafters])
+        with self._told("asking workers what they are"):
+            told = self._client.run(facts, workers=[one.address for one in crafters])
         kinds: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for address, one in told.items():
             kinds.setdefault(tuple(sorted(one.items())), []).append(address)
@@ -168,7 +170,9 @@ class Engine:
 
     def cancel(self, futures: list[Any]) -> None:
         """Have them not begin; those that run end."""
-        self._client.cancel(futures, force=True)
+        with suppress(Exception):
+            # Where the scheduler is gone, there is nothing left to cancel.
+            self._client.cancel(futures, force=True)
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
