@@ -85,6 +85,13 @@ _MODEL = re.compile(r"([ABCS])(\d{1,4})\Z")
     help="Weight of the newest batch in batch norm's statistics; 0.001 in the published code.",
 )
 @click.option(
+    "--statistics",
+    type=click.Choice(["running", "recomputed"]),
+    default="running",
+    show_default=True,
+    help="Of batch norm: as they are after the last step, or from training images anew.",
+)
+@click.option(
     "--label-smoothing",
     type=click.FloatRange(0, 0.5, max_open=True),
     default=0.0,
@@ -178,6 +185,7 @@ def command(
     ste: str,
     form: str,
     bn_momentum: float,
+    statistics: Literal["running", "recomputed"],
     label_smoothing: float,
     first_bits: int | None,
     method: Literal["fgsm", "pgd"] | None,
@@ -238,7 +246,7 @@ def command(
         _refuse_typed("--adversarial")
     training = TrainingConfig(
         epochs, lr, batch_size, seed, first_image, threads, adversarial, first_bits, schedule,
-        label_smoothing,
+        label_smoothing, statistics,
     )  # fmt: skip
     place = choose_device(device).type
     if device == "auto":

@@ -13,16 +13,18 @@ __all__ = [
     "FgsmScale",
     "Method",
     "Schedule",
+    "Statistics",
     "TrainingConfig",
 ]
 
 Method = Literal["fgsm", "pgd"]
 FgsmScale = Literal["paper", "published"]
 Schedule = Literal["cosine", "constant"]
+Statistics = Literal["running", "recomputed"]
 
 # Left out of ``to_dict`` while they have these values: a training made before they
 # existed is the same training.
-_SINCE_THE_FIRST = {"schedule": "cosine", "label_smoothing": 0.0}
+_SINCE_THE_FIRST = {"schedule": "cosine", "label_smoothing": 0.0, "statistics": "running"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ class TrainingConfig:
         label_smoothing: share of the target that the true class gives to the
             others, in equal parts, as CleverHans's black-box tutorial does it
             (0.9 and nine times 0.0111 for 0.1).
+        statistics: of batch normalisation: ``running`` as they are after the last
+            step, or ``recomputed`` from training images with the final weights.
+            Running ones lag behind weights that still move at a constant rate.
     """
 
     epochs: int = 15
@@ -92,6 +97,7 @@ class TrainingConfig:
     first_bits: int | None = None
     schedule: Schedule = "cosine"
     label_smoothing: float = 0.0
+    statistics: Statistics = "running"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.threads < 1:
@@ -108,6 +114,8 @@ class TrainingConfig:
             raise UsageError(f"first layer of {self.first_bits} bits; 8 to 14 are possible")
         if self.schedule not in get_args(Schedule):
             raise UsageError(f"schedule {self.schedule!r}; use cosine or constant")
+        if self.statistics not in get_args(Statistics):
+            raise UsageError(f"statistics {self.statistics!r}; use running or recomputed")
         if not 0 <= self.label_smoothing < 0.5:
             raise UsageError(f"label smoothing {self.label_smoothing} is not within [0, 0.5)")
 

@@ -15,6 +15,7 @@ from bnnmcu.frontend.paper import to_network
 from bnnmcu.modelfile import read_model
 from bnnmcu.network import Conv
 from bnnmcu.nn.config import PaperConfig
+from bnnmcu.nn.layers import BatchNormShift
 from bnnmcu.nn.training_config import AdversarialConfig, TrainingConfig
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -218,13 +219,46 @@ def test_a_gpu_sees_the_same_random_numbers(kind: str, tmp_path: Path) -> None:
     assert all(not value.is_cuda for value in net.state_dict().values())
 
 
+def test_recomputed_statistics_are_those_of_the_images() -> None:
+    """And nothing else is changed by them."""
+    data = _noise(60)
+    config = PaperConfig("B", 4, bn_momentum=0.001)
+    lagging = train(config, TrainingConfig(1, 1e-3, 20, 3), data).state_dict()
+    net = train(config, TrainingConfig(1, 1e-3, 20, 3, statistics="recomputed"), data)
+    found = net.state_dict()
+    assert [name for name in found if not torch.equal(found[name], lagging[name])] == [
+        name for name in found if "running" in name
+    ]
+    seen: dict[str, list[torch.Tensor]] = {}
+    norms = {name: one for name, one in net.named_modules() if isinstance(one, BatchNormShift)}
+    assert len(norms) == 2
+    for name, one in norms.items():
+        one.register_forward_pre_hook(
+            lambda _, inputs, name=name: seen.setdefault(name, []).append(inputs[0])
+        )
+    net.train()
+    images = torch.from_numpy(data.images).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        net(images)
+    for name, close in zip(norms, (1e-4, 0.1), strict=True):
+        # Batches of the same size: the mean of their means is the mean of all, exactly where
+        # no other norm comes before, whose batches are not alike.
+        wanted = seen[name][0].mean((0, 2, 3))
+        assert torch.allclose(found[f"{name}.running_mean"], wanted, atol=close)
+
+
 def test_refusals() -> None:
     for form in ("soft", ["frozen"], None):
         with pytest.raises(ModelFileError, match="unknown form"):
             PaperConfig("S", form=form)  # type: ignore[arg-type]
     with pytest.raises(ModelFileError, match="one of S, not of B"):
         PaperConfig("B", form="frozen")
-    for options in ({"schedule": "step"}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}):
+    for options in (
+        {"schedule": "step"},
+        {"statistics": "none"},
+        {"label_smoothing": 0.5},
+        {"label_smoothing": -0.1},
+    ):
         with pytest.raises(UsageError):
             TrainingConfig(**options)  # type: ignore[arg-type]
 
@@ -244,14 +278,17 @@ def test_the_command_passes_every_setting_on(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=data.images, labels=data.labels)
     typed = (
         "--model S2 --ste identity --schedule constant --bn-momentum 0.001 --form frozen "
-        "--label-smoothing 0.1 --epochs 1 --batch-size 20 --seed 3 --lr 0.01"
+        "--label-smoothing 0.1 --statistics recomputed --epochs 1 --batch-size 20 --seed 3 "
+        "--lr 0.01"
     )
     out = tmp_path / "x.safetensors"
     arguments = [*typed.split(), "--data", str(tmp_path / "d.npz"), "-o", str(out)]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     config = PaperConfig("S", 2, "mnist", "identity", 0.001, "frozen")
-    training = TrainingConfig(1, 0.01, 20, 3, schedule="constant", label_smoothing=0.1)
+    training = TrainingConfig(
+        1, 0.01, 20, 3, schedule="constant", label_smoothing=0.1, statistics="recomputed"
+    )
     model = read_model(out)
     named = Dataset("d.npz", data.images, data.labels)
     assert PaperConfig.from_manifest(model.manifest, "") == config

@@ -52,7 +52,7 @@ _EXPECTED: list[tuple[Trainable, PaperConfig, TrainingConfig]] = [
     (
         Trainable("S", 64, "clean", "paper"),
         PaperConfig("S", 64, "mnist", "identity", 0.001),
-        TrainingConfig(45, 1e-3, 128, 1, 0, 1, schedule="constant"),
+        TrainingConfig(45, 1e-3, 128, 1, 0, 1, schedule="constant", statistics="recomputed"),
     ),
     (
         Trainable("C", 64, "fgsm", "best"),
@@ -75,7 +75,15 @@ _EXPECTED: list[tuple[Trainable, PaperConfig, TrainingConfig]] = [
         Trainable("S", 64, "pgd20-long", "paper"),
         PaperConfig("S", 64, "mnist", "identity", 0.001),
         TrainingConfig(
-            40, 1e-3, 128, 1, 0, 1, dataclasses.replace(_PGD, after=0), schedule="constant"
+            40,
+            1e-3,
+            128,
+            1,
+            0,
+            1,
+            dataclasses.replace(_PGD, after=0),
+            schedule="constant",
+            statistics="recomputed",
         ),
     ),
     (
@@ -91,6 +99,7 @@ _EXPECTED: list[tuple[Trainable, PaperConfig, TrainingConfig]] = [
             AdversarialConfig("fgsm", 10),
             schedule="constant",
             label_smoothing=0.1,
+            statistics="recomputed",
         ),
     ),
 ]
