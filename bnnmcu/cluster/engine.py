@@ -240,7 +240,7 @@ def open_cluster(
             where="--farm",
             hint="bnnmcu worker ADDRESS --farm FILE on the machine that they are attached to",
         )
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(
             dask.config.set(
@@ -329,7 +329,7 @@ def _local(settings: ClusterSettings, boards: Sequence[FarmBoard]) -> Iterator[t
             },
         }
         cluster = SpecCluster(
-            workers=workers, scheduler=scheduler, security=security, silence_logs=logging.ERROR
+            workers=workers, scheduler=scheduler, security=security, silence_logs=logging.CRITICAL
         )
         try:
             yield cluster, security

@@ -49,7 +49,7 @@ def serve(
             "a cluster needs Dask distributed", hint="pip install 'bnnmcu[cluster]'"
         ) from error
     count = workers if workers is not None else 0 if boards else os.cpu_count() or 1
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if host is None and settings.tls is None:
         host = _LOOPBACK
     try:

@@ -29,6 +29,7 @@ class _Uninterrupted(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker process."""
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -80,7 +81,8 @@ def nanny_options(
         # Its own, so that a campaign is never killed for another one's memory.
         "memory_limit": 0,
         "local_directory": folder,
-        "silence_logs": logging.ERROR,
+        # What goes wrong comes back as an exception; what ends while others do is no error.
+        "silence_logs": logging.CRITICAL,
         "security": security,
         # One thread for each worker: images are a matter of it.
         "env": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
