@@ -83,13 +83,13 @@ $(BIN)/python:
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing bnnmcu with what the demo needs (pip)"
-	@$(PIP) install -c constraints.txt -e '.[attack,sim]'
+	@$(PIP) install -c constraints.txt -e '.[attack,sim,report]'
 	@$(DIGITS)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing bnnmcu with what the tests need (pip)"
-	@$(PIP) install -c constraints.txt -e '.[attack,train,sim,flash,dev]'
+	@$(PIP) install -c constraints.txt -e '.[attack,train,sim,flash,report,docs,dev]'
 	@$(DIGITS)
 	@touch $@ $(VENV)/.demo
 

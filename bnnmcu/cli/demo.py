@@ -31,6 +31,7 @@ _IMAGES = 100
 _SEEDS = 5
 _DRAWS = 10
 _SEED = 1
+_RESULTS = "demo-attack.sqlite"
 
 
 @click.command("demo")
@@ -84,6 +85,7 @@ def command(output: Path, emulate: str, as_json: bool) -> None:
     project = load_project(folder)
     note(f"1. exported S64 for {project.board.title} to {folder}")
     verification, summary, report = _on_the_board(project, emulate, output)
+    _write_page(output)
     seconds = time.monotonic() - started
     if as_json:
         print_json(
@@ -168,7 +170,7 @@ def _attack(project: Project, device: Any, digits: Any, output: Path, label: str
     attacks = make_attacks(("fgsm", "pgd"), _EPSILONS, {"eot_draws": 10})
     config = CampaignConfig(attacks=attacks, draws=_DRAWS, seed=_SEED)
     oracle = DeviceOracle(device, label="emulated")
-    results = output / "demo-attack.sqlite"
+    results = output / _RESULTS
     # A demonstration shows the work being done: it never goes on with an old run.
     for suffix in ("", "-wal", "-shm"):
         results.with_name(results.name + suffix).unlink(missing_ok=True)
@@ -179,6 +181,24 @@ def _attack(project: Project, device: Any, digits: Any, output: Path, label: str
             lanes = campaign_lanes(display, 1 + len(attacks), label, link=lambda: device.stats)
             campaign.run(lanes)
         return summarize(store)
+
+
+def _write_page(output: Path) -> None:
+    """The report of the attack, or how to get it."""
+    results, page = output / _RESULTS, output / "report.html"
+    if find_spec("matplotlib") is None:
+        note(
+            "6. no page: its charts need matplotlib (pip install 'bnnmcu[report]'; then "
+            f"bnnmcu report {results} -o {page})"
+        )
+        return
+    from bnnmcu.modelfile import atomic_write
+    from bnnmcu.report.html import to_html
+    from bnnmcu.report.run_page import run_page
+    from bnnmcu.report.stored import read_runs
+
+    atomic_write(page, to_html(run_page(read_runs([results]))).encode())
+    note(f"6. all of it as a page: {page}")
 
 
 def _print_cost(report: BenchReport, verification: Verification, project: Project) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +29,11 @@ from bnnmcu.errors import UsageError
 
 if TYPE_CHECKING:
     from bnnmcu.backend.choice import KernelChoice
+    from bnnmcu.backend.memory import Memory
+    from bnnmcu.backend.plan import Plan
     from bnnmcu.boards import Board
     from bnnmcu.field import DeviceKey
-    from bnnmcu.graph import Graph
+    from bnnmcu.passes import Lowering
 
 __all__ = ["command"]
 
@@ -80,6 +84,13 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Folder; default: MODEL-BOARD or MODEL-library.",
 )
+@click.option(
+    "--report",
+    "page",
+    metavar="PAGE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="HTML page about the network: layers, kernels, memory, and which other boards would do.",
+)
 @click.option("--force", is_flag=True, help="Replace generated files even if they were edited.")
 @click.option("--data", help="Images for --first-layer calibrated; as for 'evaluate'.")
 @kernel_options
@@ -97,6 +108,7 @@ def command(
     key_file: Path | None,
     prefix: str | None,
     output: Path | None,
+    page: Path | None,
     force: bool,
     as_json: bool,
     data: str | None,
@@ -119,6 +131,12 @@ def command(
     """
     _check_field(product, field, key_file)
     _check_options(board_name, product, prefix, watchdog, server)
+    if page is not None and product == "library":
+        raise UsageError(
+            "the page is about a network on a board",
+            where="--report",
+            hint="leave it out, or --format library; 'bnnmcu inspect' shows the network",
+        )
     if data is not None and quantization["first_layer"] != "calibrated":
         raise UsageError(
             "only a calibrated first layer looks at images",
@@ -131,7 +149,11 @@ def command(
     else:
         assert board_name is not None
         board = _board(board_name, full_clock, watchdog, field)
-        _export_firmware(model, board, output, force, as_json, choice, reading, server, key_file)
+        plan, memory, lowering, training = _export_firmware(
+            model, board, output, force, as_json, choice, reading, server, key_file
+        )
+        if page is not None:
+            _write_page(page, plan, memory, board, lowering, training, choice)
 
 
 def _check_options(
@@ -198,13 +220,41 @@ def _key(path: Path) -> DeviceKey:
     return key
 
 
-def _read(model: Path, reading: dict[str, Any]) -> tuple[Graph, dict[str, Any] | None]:
-    """The integer network, and how it was trained as far as the file says."""
+def _read(model: Path, reading: dict[str, Any]) -> tuple[Lowering, dict[str, Any] | None]:
+    """The compiled network, and how it was trained as far as the file says."""
     given = compile_model(model, **reading)
     assert given.lowering is not None
     for item in given.lowering.notes:
         note(f"{item.where}: {item.text}")
-    return given.graph, given.training or None
+    return given.lowering, given.training or None
+
+
+def _write_page(
+    page: Path,
+    plan: Plan,
+    memory: Memory,
+    board: Board,
+    lowering: Lowering,
+    training: dict[str, Any] | None,
+    choice: KernelChoice,
+) -> None:
+    from bnnmcu.backend.fit import fit_boards
+    from bnnmcu.boards import all_boards
+    from bnnmcu.modelfile import atomic_write
+    from bnnmcu.report.html import to_html
+    from bnnmcu.report.model_page import model_page
+
+    document = model_page(
+        plan,
+        memory,
+        board,
+        fit_boards(plan.graph, all_boards(), choice),
+        lowering=lowering,
+        training=training,
+        command=shlex.join(["bnnmcu", *sys.argv[1:]]),
+    )
+    atomic_write(page, to_html(document).encode())
+    note(f"the network's page is {page}")
 
 
 def _board(name: str, full_clock: bool, watchdog: bool, field: bool) -> Board:
@@ -228,11 +278,12 @@ def _export_firmware(
     reading: dict[str, Any],
     server: str,
     key_file: Path | None,
-) -> None:
+) -> tuple[Plan, Memory, Lowering, dict[str, Any] | None]:
     from bnnmcu.backend.project import KEY_FILE, check_field, write_project
     from bnnmcu.boards import all_boards
 
-    graph, training = _read(model, reading)
+    lowering, training = _read(model, reading)
+    graph = lowering.graph
     folder = output or Path(f"{model.stem}-{board.name}")
     if key_file is not None:
         # Before a key is made for nothing.
@@ -257,7 +308,7 @@ def _export_firmware(
             firmware_as_dict(plan, memory, board, folder)
             | {"server": server, "field_mode": board.field_mode}
         )
-        return
+        return plan, memory, lowering, training
     print_firmware(plan, memory, board)
     if board.field_mode:
         note(
@@ -267,6 +318,7 @@ def _export_firmware(
     if server == "mlperf":
         note("code has an allowance for MLPerf's server; its buffers are smaller than shown")
     note(f"written to {folder}; next: {_next(board, folder, server)}")
+    return plan, memory, lowering, training
 
 
 def _next(board: Board, folder: Path, server: str) -> str:
@@ -304,7 +356,8 @@ def _export_library(
 ) -> None:
     from bnnmcu.backend.library import write_library
 
-    graph, training = _read(model, reading)
+    lowering, training = _read(model, reading)
+    graph = lowering.graph
     folder = output or Path(f"{model.stem}-library")
     plan = write_library(
         graph, folder, prefix=prefix, force=force, training=training, choice=choice

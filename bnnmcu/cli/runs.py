@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,7 @@ from bnnmcu.cli.run_tables import export_run
 from bnnmcu.errors import MismatchFoundError, StoreError
 
 if TYPE_CHECKING:
-    from bnnmcu.attack.metrics import Summary
-    from bnnmcu.store import Store
+    pass
 
 __all__ = ["command"]
 
@@ -42,48 +41,6 @@ def command() -> None:
     """
 
 
-def _printable(value: Any) -> Any:
-    """A JSON value without what could steer a terminal: the file may be anybody's."""
-    if isinstance(value, str):
-        return "".join(
-            sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in value
-        )
-    if isinstance(value, dict):
-        return {_printable(key): _printable(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_printable(inner) for inner in value]
-    return value
-
-
-def _summary(store: Store) -> Summary:
-    """Figures of a run whose names may be printed.
-
-    Raises:
-        StoreError: it says of itself what no campaign does.
-    """
-    from bnnmcu.attack.metrics import summarize
-    from bnnmcu.store.identity import check_facts
-
-    check_facts(store.path, store.identity, whole=True)
-    summary = summarize(store)
-    drawn = summary.identity["config"]["draws"] if summary.identity["model"]["stochastic"] else 1
-    for case in summary.cases:
-        # Who knows the seed is judged with that one.
-        draws = 1 if case.knows_seed else drawn
-        if case.draws != draws:
-            raise StoreError(
-                f"{case.attack}, {case.levels} levels: {case.draws} draws an image, not {draws} as "
-                "the run's identity says",
-                where=str(store.path),
-                hint="a file that was altered or damaged: move it away and start a new run",
-            )
-    cases = tuple(
-        replace(case, adversary=_printable(case.adversary), settings=_printable(case.settings))
-        for case in summary.cases
-    )
-    return replace(summary, identity=_printable(summary.identity), cases=cases)
-
-
 @command.command("list")
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @json_option
@@ -98,6 +55,8 @@ def list_runs(paths: tuple[Path, ...], as_json: bool) -> None:
       bnnmcu runs list
       bnnmcu runs list s64/results b64/results --json
     """
+    from bnnmcu.report.stored import printable
+
     found = list(_named(paths)) if paths else list(_below(Path(), only_results=True))
     rows = [row for path, named in found if (row := _row(path, named)) is not None]
     if as_json:
@@ -111,7 +70,7 @@ def list_runs(paths: tuple[Path, ...], as_json: bool) -> None:
         ["run", "model", "oracle", "last session (UTC)", "flags", "cases", "answered"],
         [
             [
-                _printable(row["path"]),
+                printable(row["path"]),
                 row["model"],
                 f"{row['oracle']} ({row['label']})",
                 _time(row["last_session"]),
@@ -146,15 +105,16 @@ def _below(folder: Path, *, only_results: bool) -> Iterator[tuple[Path, bool]]:
 
 def _row(path: Path, named: bool) -> dict[str, Any] | None:
     """What the list says of one file; None with a note where it was only come across."""
+    from bnnmcu.report.stored import printable, summary_of
     from bnnmcu.store import Store
 
     try:
         with Store.read(path) as store:
-            summary, sessions = _summary(store), store.sessions()
+            summary, sessions = summary_of(store), store.sessions()
     except StoreError as error:
         if named:
             raise
-        note(_printable(f"left out: {error.where}: {error.what}"))
+        note(printable(f"left out: {error.where}: {error.what}"))
         return None
     identity = summary.identity
     return {
@@ -186,15 +146,16 @@ def show(run: Path, as_json: bool) -> None:
       bnnmcu runs show s64/results/attack-0123456789ab.sqlite
     """
     from bnnmcu.cli.summary import print_summary
+    from bnnmcu.report.stored import printable, summary_of
     from bnnmcu.store import Store
     from bnnmcu.store.lock import is_held
     from bnnmcu.store.timing import timing_of
 
     with Store.read(run) as store:
-        summary, sessions, timing = _summary(store), store.sessions(), timing_of(store.rows())
+        summary, sessions, timing = summary_of(store), store.sessions(), timing_of(store.rows())
         version = store.version
     going_on = is_held(run)
-    shown = [_printable(asdict(session)) for session in sessions]
+    shown = [printable(asdict(session)) for session in sessions]
     if as_json:
         print_json(
             summary.to_dict()
@@ -249,11 +210,12 @@ def compare_runs(first: Path, second: Path, shown: int, as_json: bool) -> None:
     Example:
       bnnmcu runs compare emulated.sqlite board.sqlite
     """
+    from bnnmcu.report.stored import printable
     from bnnmcu.store.compare import compare
 
     found = compare(first, second, show=shown)
     if as_json:
-        print_json(_printable(found.to_dict()))
+        print_json(printable(found.to_dict()))
         if not found.same:
             raise click.exceptions.Exit(1)
         return
@@ -268,7 +230,7 @@ def compare_runs(first: Path, second: Path, shown: int, as_json: bool) -> None:
         ],
     )
     for one in (*found.identity, *found.first_differences):
-        mine, theirs = (_printable(f"{value!r:.60}") for value in (one.first, one.second))
+        mine, theirs = (printable(f"{value!r:.60}") for value in (one.first, one.second))
         print(f"{one.place}: {one.column}: {mine} in A, {theirs} in B")
     if not found.same:
         raise MismatchFoundError(

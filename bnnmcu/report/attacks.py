@@ -21,7 +21,18 @@ from bnnmcu.store.rows import Stored
 from bnnmcu.store.sessions import Session
 from bnnmcu.store.timing import Timing, timing_of
 
-__all__ = ["Run", "looked_at", "report", "run_of"]
+__all__ = [
+    "Run",
+    "gaps",
+    "in_order",
+    "looked_at",
+    "reading",
+    "report",
+    "run_of",
+    "run_section",
+    "short_of",
+    "side_by_side",
+]
 
 _FORMAT, _VERSION = "bnnmcu-attack-report", 1
 _LABELS = {
@@ -73,12 +84,17 @@ def run_of(
     rows: Iterable[Stored],
 ) -> Run:
     """A run from what its results file holds, its cases in the order of the campaign."""
+    ordered = in_order(summary)
+    return Run(model, board, results, ordered, tuple(sessions), timing_of(rows))
+
+
+def in_order(summary: Summary) -> Summary:
+    """With the cases in the order of the campaign, where the run says it."""
     attacks = summary.identity["config"]["attacks"]
-    order = {(one["case"], one["levels"]): i for i, one in enumerate(attacks)}
+    order = {(one.get("case"), one.get("levels")): i for i, one in enumerate(attacks)}
     # In the file, what was crafted for another board stands first.
     cases = sorted(summary.cases, key=lambda case: order.get((case.attack, case.levels), -1))
-    ordered = replace(summary, cases=tuple(cases))
-    return Run(model, board, results, ordered, tuple(sessions), timing_of(rows))
+    return replace(summary, cases=tuple(cases))
 
 
 def report(campaign: CampaignFile, runs: Sequence[Run]) -> Document:
@@ -87,17 +103,17 @@ def report(campaign: CampaignFile, runs: Sequence[Run]) -> Document:
     Args:
         runs: at least one.
     """
-    short = Section("In short", points=(*(_short(one) for one in runs), *_gaps(runs)))
-    sections = [short, _protocol(campaign, runs), *(_run(one) for one in runs)]
+    short = Section("In short", points=(*(short_of(one) for one in runs), *gaps(runs)))
+    sections = [short, _protocol(campaign, runs), *(run_section(one) for one in runs)]
     if len(runs) > 1:
-        sections.append(_side_by_side(runs))
-    sections.append(_reading(runs))
+        sections.append(side_by_side(runs))
+    sections.append(reading(runs))
     return Document(
         f"{campaign.name}: networks under attack", tuple(sections), _facts(campaign, runs)
     )
 
 
-def _short(run: Run) -> str:
+def short_of(run: Run) -> str:
     """What is left right by the best that an attacker can do."""
     cases = run.summary.cases
     text = run.title
@@ -113,7 +129,7 @@ def _short(run: Run) -> str:
     return f"{text}; {warnings} warning{'s' * (warnings != 1)}"
 
 
-def _gaps(runs: Sequence[Run]) -> Iterator[str]:
+def gaps(runs: Sequence[Run]) -> Iterator[str]:
     """Where the setting of an attack decides what is left, each sentence once."""
     said: dict[str, list[str]] = {}
     for run in runs:
@@ -155,7 +171,7 @@ def _pairs(case: Case) -> str:
     )
 
 
-def _run(run: Run) -> Section:
+def run_section(run: Run) -> Section:
     model, oracle = run.summary.identity["model"], run.summary.identity["oracle"]
     text = (
         f"{model['name']} (SHA-256 {str(model['sha256'])[:16]}...), answered by {oracle['name']}: "
@@ -186,7 +202,7 @@ def looked_at(summary: Summary) -> Iterable[str]:
         )
 
 
-def _side_by_side(runs: Sequence[Run]) -> Section:
+def side_by_side(runs: Sequence[Run]) -> Section:
     """The same cases on every network and board."""
     places: dict[tuple[str, str], list[str]] = {}
     for number, run in enumerate(runs):
@@ -202,7 +218,7 @@ def _side_by_side(runs: Sequence[Run]) -> Section:
     return Section("Side by side", tables=(table,))
 
 
-def _reading(runs: Sequence[Run]) -> Section:
+def reading(runs: Sequence[Run]) -> Section:
     labels = list(dict.fromkeys(run.label for run in runs))
     return Section(
         "How to read this",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Document", "Picture", "Section", "Table"]
+__all__ = ["Document", "Picture", "Section", "Table", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,19 @@ class Picture:
     """An image with its words.
 
     Attributes:
-        path: of the file, relative to the document.
+        path: of the file, relative to the document; empty where there is none.
         title: what is shown; stands for it where it cannot be seen.
         caption: what must be known to read it.
+        image: an SVG file's text, shown apart from the page, so that its style stays its own.
+        svg: an ``<svg>`` element of our own making, in which all foreign text is escaped; a page
+            holds it as it is, in the page's colours.
     """
 
     path: str
     title: str
     caption: str | None = None
+    svg: str | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,19 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a report comes to.
+
+    Attributes:
+        kind: ``good``, ``warn`` or ``bad``: how it is coloured.
+        text: a sentence; ``kind`` says nothing that it does not.
+    """
+
+    kind: Literal["good", "warn", "bad"]
+    text: str
+
+
+@dataclass(frozen=True)
 class Document:
     """A report.
 
@@ -74,8 +92,10 @@ class Document:
         title: of the whole.
         sections: in order.
         facts: plain JSON values, for scripts.
+        verdict: the one sentence to read, if there is one.
     """
 
     title: str
     sections: tuple[Section, ...]
     facts: dict[str, Any]
+    verdict: Verdict | None = None

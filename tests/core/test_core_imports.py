@@ -75,7 +75,7 @@ _ROOMS: dict[str, set[str]] = {
     "agreement": {"attack", "passes"},
     "inspect": {"passes", "backend"},
     "compare": {"compiler", "evaluate", "target"},
-    "report": {"attack", "resources"},
+    "report": {"attack", "inspect", "resources"},
     "paper": {"report", "attack", "verify", "cluster"},
     "api": {"compiler", "backend"},
     "cli": {

@@ -14,7 +14,7 @@ import pytest
 
 from bnnmcu.data import Dataset
 from bnnmcu.errors import MissingDependencyError, StoreError, UsageError
-from bnnmcu.paper.figures import figure2, figure5, style
+from bnnmcu.paper.figures import figure2, figure5
 from bnnmcu.paper.figures.catalogue import FIGURES, draw
 from bnnmcu.paper.figures.spec import FigureJob, Wanted
 from bnnmcu.paper.jobs import Job, Value
@@ -23,6 +23,7 @@ from bnnmcu.paper.published import published
 from bnnmcu.paper.recipes import Trainable
 from bnnmcu.paper.record import Record
 from bnnmcu.paper.toy import ToyJob, ToyNet, toy_points, train_toy
+from bnnmcu.report.charts import style
 
 TEST_SHA = "ab" * 32
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from bnnmcu.errors import UsageError
 from bnnmcu.paper.figures import figure2, figure3, figure4, figure5
 from bnnmcu.paper.figures.spec import FigureSpec
-from bnnmcu.paper.figures.style import save, styled
 from bnnmcu.paper.record import Record
+from bnnmcu.report.charts.style import save, styled
 
 __all__ = ["FIGURES", "Drawn", "draw"]
 

@@ -9,12 +9,12 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from bnnmcu.paper.figures.spec import Drawing, FigureJob, FigureSpec, Wanted
-from bnnmcu.paper.figures.style import COLOURS, INK, MARKERS, new_figure, panel_title
 from bnnmcu.paper.lookup import Index
 from bnnmcu.paper.measure import job
 from bnnmcu.paper.published import published
 from bnnmcu.paper.recipes import Regimen, Trainable
 from bnnmcu.paper.record import Record
+from bnnmcu.report.charts.style import COLOURS, INK, MARKERS, new_figure, panel_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

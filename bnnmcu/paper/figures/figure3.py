@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bnnmcu.paper.figures.spec import Drawing, FigureJob, FigureSpec, Wanted
-from bnnmcu.paper.figures.style import new_figure
 from bnnmcu.paper.figures.surfaces import draw_rows, spread, toys
 from bnnmcu.paper.record import Record
 from bnnmcu.paper.toy import ToyJob
+from bnnmcu.report.charts.style import new_figure
 
 __all__ = ["FIGURE"]
 

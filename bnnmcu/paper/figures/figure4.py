@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from bnnmcu.paper.figures.figure3 import SEEDS
 from bnnmcu.paper.figures.spec import Drawing, FigureJob, FigureSpec, Wanted
-from bnnmcu.paper.figures.style import new_figure
 from bnnmcu.paper.figures.surfaces import draw_rows, spread, toys
 from bnnmcu.paper.record import Record
 from bnnmcu.paper.toy import ToyJob
+from bnnmcu.report.charts.style import new_figure
 
 __all__ = ["FIGURE"]
 

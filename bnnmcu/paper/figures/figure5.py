@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from bnnmcu.errors import StoreError
 from bnnmcu.paper.figures.spec import Drawing, FigureJob, FigureSpec, Wanted
-from bnnmcu.paper.figures.style import INK, MUTED, new_figure
 from bnnmcu.paper.lookup import Index
 from bnnmcu.paper.measure import job
 from bnnmcu.paper.recipes import Trainable
 from bnnmcu.paper.record import Record
+from bnnmcu.report.charts.style import INK, MUTED, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -43,7 +43,7 @@ class Drawing:
     """A figure that was drawn.
 
     Attributes:
-        figure: for :func:`bnnmcu.paper.figures.style.save`.
+        figure: for :func:`bnnmcu.report.charts.style.save`.
         note: what its records say besides: seeds, pairs, accuracies.
         ids: of the records that it shows, in order.
     """
@@ -64,7 +64,7 @@ class FigureSpec:
         jobs: what has to be measured for it.
         draw: from all records that there are, which may be of anything; None where
             none of them is the figure's.  To be called within
-            :func:`bnnmcu.paper.figures.style.styled`.
+            :func:`bnnmcu.report.charts.style.styled`.
     """
 
     name: str

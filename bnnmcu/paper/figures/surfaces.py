@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bnnmcu.paper.figures.style import panel_title
 from bnnmcu.paper.record import Record
 from bnnmcu.paper.toy import CASES, Surface, ToyNet
+from bnnmcu.report.charts.style import panel_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
