@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bnnmcu.backend.choice import KernelChoice
@@ -72,26 +72,36 @@ def plan_for(graph: Graph, board: Board, choice: KernelChoice) -> Plan:
     )
 
 
-def fit_boards(graph: Graph, boards: Sequence[Board], choice: KernelChoice) -> list[Fit]:
+def fit_boards(
+    graph: Graph,
+    boards: Sequence[Board],
+    choice: KernelChoice,
+    *,
+    progress: Callable[[str], None] | None = None,
+) -> list[Fit]:
     """What a network would take of each board: those that it fits first, the smallest first.
 
     Args:
         boards: at least one.
         choice: how kernels are chosen; core, flash and RAM are each board's.
+        progress: is told which board comes next.
 
     Raises:
         BnnmcuError: no compiler was measured for a board's core.
         UsageError: a layer has no kernel of the kind that is asked for.
     """
     return sorted(
-        _fits(graph, boards, choice),
+        _fits(graph, boards, choice, progress or (lambda text: None)),
         key=lambda one: (not one.fits, one.board.flash.size, one.board.ram.size, one.board.name),
     )
 
 
-def _fits(graph: Graph, boards: Sequence[Board], choice: KernelChoice) -> Iterator[Fit]:
+def _fits(
+    graph: Graph, boards: Sequence[Board], choice: KernelChoice, progress: Callable[[str], None]
+) -> Iterator[Fit]:
     free: dict[str, Plan] = {}
-    for board in boards:
+    for number, board in enumerate(boards, start=1):
+        progress(f"board {number} of {len(boards)}: {board.name}")
         plan = plan_for(graph, board, choice)
         if board.core not in free:
             free[board.core] = make_plan(

@@ -19,12 +19,13 @@ from bnnmcu.cli.export_tables import (
 )
 from bnnmcu.cli.models import compile_model
 from bnnmcu.cli.options import (
+    complete_board,
     json_option,
     kernel_options,
     pixel_options,
     quantization_options,
 )
-from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.cli.output import last_line, note, print_json, print_table
 from bnnmcu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ __all__ = ["command"]
 
 @click.command("export")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--board", "board_name", help="Name of a board, or a .toml file; for a firmware.")
+@click.option(
+    "--board",
+    "board_name",
+    shell_complete=complete_board,
+    help="Name of a board, or a .toml file; for a firmware.",
+)
 @click.option(
     "--format",
     "product",
@@ -244,11 +250,13 @@ def _write_page(
     from bnnmcu.report.html import to_html
     from bnnmcu.report.model_page import model_page
 
+    with last_line(verbose=False) as say:
+        fits = fit_boards(plan.graph, all_boards(), choice, progress=say)
     document = model_page(
         plan,
         memory,
         board,
-        fit_boards(plan.graph, all_boards(), choice),
+        fits,
         lowering=lowering,
         training=training,
         command=shlex.join(["bnnmcu", *sys.argv[1:]]),

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bnnmcu.cli.models import read_any
-from bnnmcu.cli.options import json_option, kernel_options, pixel_options, quantization_options
-from bnnmcu.cli.output import note, print_json, print_table
+from bnnmcu.cli.options import (
+    complete_board,
+    json_option,
+    kernel_options,
+    pixel_options,
+    quantization_options,
+)
+from bnnmcu.cli.output import last_line, note, print_json, print_table
 
 if TYPE_CHECKING:
     from bnnmcu.backend.choice import KernelChoice
@@ -25,6 +31,7 @@ __all__ = ["command"]
     "--board",
     "names",
     multiple=True,
+    shell_complete=complete_board,
     help="Name of a board, or a .toml file; may be given again. Default: all boards.",
 )
 @click.option("--data", help="Images for --first-layer calibrated; as for 'evaluate'.")
@@ -59,7 +66,8 @@ def command(
 
     given = read_any(model, quantization, mean=mean, std=std, data=data)
     boards = [load_board(name) for name in names] if names else all_boards()
-    found = fit_boards(given.graph, boards, choice)
+    with last_line(verbose=False) as say:
+        found = fit_boards(given.graph, boards, choice, progress=say)
     if as_json:
         print_json([_as_dict(one) for one in found])
     else:

@@ -39,6 +39,7 @@ _COMMANDS = {
     "runs": "List, show, compare, merge and export stored results.",
     "boards": "List the boards.",
     "doctor": "Show what is installed and how to get what is missing.",
+    "completion": "Print a script that lets a shell complete commands, options and boards.",
     "demo": "Export, build, emulate, verify and attack the shipped network.",
 }
 _INTERRUPTED = 130

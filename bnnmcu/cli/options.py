@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from bnnmcu import __version__
 from bnnmcu.cli.output import INTERRUPTED, Mode, emit, show_as
@@ -18,6 +19,7 @@ from bnnmcu.errors import UsageError
 
 __all__ = [
     "board_options_typed",
+    "complete_board",
     "json_option",
     "kernel_options",
     "line_options",
@@ -35,6 +37,21 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _OF_A_BOARD = frozenset(
     ("port", "emulate", "baud", "toolchain", "trace", "max_baud", "reconnect", "flaky", "pace")
 )
+
+
+def complete_board(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of boards that begin so, for shells."""
+    from bnnmcu.boards import all_boards
+
+    return [
+        CompletionItem(name, help=board.title)
+        for board in all_boards()
+        for name in (board.name, *board.aliases)
+        if name.startswith(incomplete)
+    ]
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

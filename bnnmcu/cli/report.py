@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bnnmcu.cli.options import json_option
-from bnnmcu.cli.output import note, print_json
+from bnnmcu.cli.output import last_line, note, print_json
 
 __all__ = ["command"]
 
@@ -57,10 +57,14 @@ def command(
     from bnnmcu.report.run_page import run_page, verdict
     from bnnmcu.report.stored import read_runs
 
-    found = read_runs(runs)
+    with last_line(verbose=False) as say:
+        say("reading")
+        found = read_runs(runs)
     counted = [read_bench(path) for path in benches]
     if output is not None or markdown is not None:
-        document = run_page(found, counted)
+        with last_line(verbose=False) as say:
+            say(f"drawing the page of {len(found)} run{'s' * (len(found) != 1)}")
+            document = run_page(found, counted)
         for path, text in (
             (output, to_html(document) if output else ""),
             (markdown, to_markdown(document) if markdown else ""),

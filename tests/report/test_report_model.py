@@ -145,3 +145,17 @@ def test_export_writes_the_page(
     code = _run("export", str(model), "--format", "library", "--report", str(page))
     assert code == 2
     assert "leave it out" in capsys.readouterr().err
+
+
+def test_shells_complete_boards(capsys: pytest.CaptureFixture[str]) -> None:
+    import click
+
+    from bnnmcu.cli.options import complete_board
+
+    context = click.Context(click.Command("x"))
+    found = complete_board(context, click.Option(["--board"]), "nucleo_f4")
+    assert "nucleo_f446re" in [one.value for one in found]
+    assert all(one.value.startswith("nucleo_f4") for one in found)
+    for shell in ("bash", "zsh", "fish"):
+        assert _run("completion", shell) == 0
+        assert "_BNNMCU_COMPLETE" in capsys.readouterr().out
