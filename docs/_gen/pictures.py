@@ -31,9 +31,7 @@ class Picture:
     def rect(self, x: float, y: float, w: float, h: float, style: str = "box") -> None:
         self.shapes.append({"kind": "rect", "x": x, "y": y, "w": w, "h": h, "style": style})
 
-    def text(
-        self, x: float, y: float, text: str, style: str = "", anchor: str = "start"
-    ) -> None:
+    def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "start") -> None:
         self.shapes.append(
             {"kind": "text", "x": x, "y": y, "text": text, "style": style, "anchor": anchor}
         )
@@ -72,7 +70,11 @@ class Picture:
 
 def _road() -> Picture:
     p = Picture("From a model to a board", 700, 190)
-    steps = (("model", "PyTorch, QONNX"), ("integer graph", "the contract"), ("C", "kernels chosen"))
+    steps = (
+        ("model", "PyTorch, QONNX"),
+        ("integer graph", "the contract"),
+        ("C", "kernels chosen"),
+    )
     for i, lines in enumerate((*steps, ("board", "or an emulator"))):
         p.label(16 + 176 * i, 24, 140, lines)
         if i:
@@ -184,7 +186,9 @@ def _fold() -> Picture:
         20, 206, f"second filter:  m - 2 M + n = {m} - {2 * turned_sum} + {n} = {second}", "code"
     )
     p.text(20, 246, f"Counted one by one, the second filter has {second} mismatches, too.")
-    p.text(20, 268, "A mismatch of the first is a match of the second there, and the other way round.")
+    p.text(
+        20, 268, "A mismatch of the first is a match of the second there, and the other way round."
+    )
     return p
 
 
@@ -200,7 +204,9 @@ def _draw() -> Picture:
         p.text(31 + _CELL * v, 150, str(v), "code", "middle")
     p.text(218, 150, "level")
     p.text(310, 28, "random words", "bold")
-    random = tuple(tuple((words[j] >> (i % 3) ^ level[j] & i) & 1 for i in range(8)) for j in range(3))
+    random = tuple(
+        tuple((words[j] >> (i % 3) ^ level[j] & i) & 1 for i in range(8)) for j in range(3)
+    )
     drawn = planes[2]
     for j in range(3):
         p.bits(310, 44 + 30 * j, random[j])

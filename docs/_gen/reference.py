@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ MODULES = {
         "bnnmcu.graph.nodes",
         "bnnmcu.graph.values",
     ],
+    "Boards side by side": ["bnnmcu.boards.board", "bnnmcu.backend.fit", "bnnmcu.backend.memory"],
     "Reference": ["bnnmcu.reference", "bnnmcu.lfsr", "bnnmcu.evaluate", "bnnmcu.verify"],
     "Boards on a line": ["bnnmcu.link.device", "bnnmcu.link.protocol", "bnnmcu.target"],
     "Attacks": [
@@ -37,7 +39,10 @@ MODULES = {
         "bnnmcu.store.store",
         "bnnmcu.store.compare",
         "bnnmcu.report.document",
-        "bnnmcu.report.attacks",
+        "bnnmcu.report.stored",
+        "bnnmcu.report.charts.draw",
+        "bnnmcu.report.charts.numbers",
+        "bnnmcu.report.run_page",
     ],
     "Errors": ["bnnmcu.errors"],
 }
@@ -98,7 +103,7 @@ def _described(command: click.Command, path: str) -> dict[str, Any]:
 
 def _paragraphs(text: str) -> Iterator[dict[str, Any]]:
     """Paragraphs of a help text; those after a backspace stand as they are."""
-    text = text.split("\f")[0].strip()
+    text = inspect.cleandoc(text.split("\f")[0])
     for paragraph in re.split(r"\n\s*\n", text):
         verbatim = paragraph.startswith("\b")
         lines = [line for line in paragraph.split("\n") if line.strip() != "\b"]
