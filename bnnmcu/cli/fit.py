@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,8 @@ from bnnmcu.cli.options import (
     pixel_options,
     quantization_options,
 )
-from bnnmcu.cli.output import last_line, note, print_json, print_table
+from bnnmcu.cli.output import last_line, note, print_json
+from bnnmcu.cli.summary import print_tables
 
 if TYPE_CHECKING:
     from bnnmcu.backend.choice import KernelChoice
@@ -63,6 +63,7 @@ def command(
     """
     from bnnmcu.backend.fit import check_any, fit_boards
     from bnnmcu.boards import all_boards, load_board
+    from bnnmcu.report.fit_table import fit_table
 
     given = read_any(model, quantization, mean=mean, std=std, data=data)
     boards = [load_board(name) for name in names] if names else all_boards()
@@ -71,24 +72,11 @@ def command(
     if as_json:
         print_json([_as_dict(one) for one in found])
     else:
-        _print(given.graph.name, found)
+        print_tables([fit_table(given.graph.name, found)])
     check_any(given.graph.name, found)
     if not as_json:
         first = next(one for one in found if one.fits)
         note(f"next: bnnmcu export {model} --board {first.board.name} --report model.html")
-
-
-def _print(name: str, found: Sequence[Fit]) -> None:
-    from bnnmcu.report.fit_table import fit_table
-
-    table = fit_table(name, found)
-    print_table(
-        table.title,
-        table.columns,
-        table.rows,
-        text_columns=table.text_columns,
-        caption=table.caption,
-    )
 
 
 def _as_dict(one: Fit) -> dict[str, Any]:
