@@ -31,7 +31,8 @@ _IMAGES = 100
 _SEEDS = 5
 _DRAWS = 10
 _SEED = 1
-_RESULTS = "demo-attack.sqlite"
+# Where its project looks for runs.
+_RESULTS = Path("s64") / "results" / "demo.sqlite"
 
 
 @click.command("demo")
@@ -171,6 +172,7 @@ def _attack(project: Project, device: Any, digits: Any, output: Path, label: str
     config = CampaignConfig(attacks=attacks, draws=_DRAWS, seed=_SEED)
     oracle = DeviceOracle(device, label="emulated")
     results = output / _RESULTS
+    results.parent.mkdir(parents=True, exist_ok=True)
     # A demonstration shows the work being done: it never goes on with an old run.
     for suffix in ("", "-wal", "-shm"):
         results.with_name(results.name + suffix).unlink(missing_ok=True)
