@@ -1,4 +1,4 @@
-"""The site builds strictly, links lead somewhere, and no page loads from the network."""
+"""The site is built strictly, from nothing but the repository, and looks at nothing else."""
 
 from __future__ import annotations
 

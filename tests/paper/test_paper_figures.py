@@ -248,7 +248,7 @@ def test_without_matplotlib_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(MissingDependencyError, match=r"bnnmcu\[paper\]"), style.styled():
+    with pytest.raises(MissingDependencyError, match=r"bnnmcu\[report\]"), style.styled():
         pass
 
 

@@ -254,7 +254,7 @@ def test_pages_are_escaped(tmp_path: Path) -> None:
     page = to_html(Document(bad, (section,), {}), tmp_path)
     assert "<script" not in page
     assert '"1"' not in page
-    assert page.count("&lt;script&gt;") == 15
+    assert page.count("&lt;script&gt;") == 17
     assert "data:image/svg+xml;base64,PHN2Zy8+" in page
     assert 'src="http' not in page
     with pytest.raises(UsageError):
