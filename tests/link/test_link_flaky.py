@@ -210,7 +210,7 @@ def test_what_is_no_flaw_is_refused_with_help(text: str, says: str) -> None:
 
 
 def received(line: FlakyTransport, size: int) -> bytes:
-    data, deadline = b"", time.monotonic() + 30
+    data, deadline = b"", time.monotonic() + 120
     while len(data) < size:
         assert time.monotonic() < deadline, f"{len(data)} of {size} bytes"
         data += line.read(4096, 0.5)
