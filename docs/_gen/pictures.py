@@ -6,6 +6,7 @@ What the pictures count, they count here, from small examples.
 
 from __future__ import annotations
 
+import sys
 from math import atan2, degrees
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,18 @@ def pictures() -> dict[str, str]:
     }
 
 
+def stale() -> list[str]:
+    """Names of files that are not as they would be drawn now."""
+    return [
+        name
+        for name, svg in pictures().items()
+        if not (FOLDER / name).is_file() or (FOLDER / name).read_text(encoding="utf-8") != svg
+    ]
+
+
 if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(f"draw them again: {', '.join(stale())}" if stale() else 0)
     FOLDER.mkdir(exist_ok=True)
     for name, svg in pictures().items():
         (FOLDER / name).write_text(svg, encoding="utf-8")

@@ -167,6 +167,16 @@ def test_the_charts_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "accuracy.png").is_file()
 
 
+def test_the_network_of_the_page_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [text for name, text in _python_blocks() if name == "own-model.md"]
+    monkeypatch.chdir(tmp_path)
+    exec(blocks[0], {"__name__": "page"})
+    assert (tmp_path / "own.safetensors").is_file()
+    assert (tmp_path / "own" / "manifest.json").is_file()
+
+
 def test_relative_links_lead_somewhere() -> None:
     others = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")]
     for document in [*DOCUMENTS, *others, *sorted((ROOT / "examples").rglob("*.md"))]:

@@ -95,3 +95,14 @@ def test_pages_fit_their_window(chromium: Any, served: str, name: str, width: in
     with opened(chromium, f"{served}/{name}.html", width=width) as page:
         assert overflow(page) == 0
         assert page.locator("h1").count() == 1
+
+
+def test_pictures_are_those_that_the_script_draws() -> None:
+    drawn = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "_gen" / "pictures.py"), "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert drawn.returncode == 0, drawn.stdout + drawn.stderr

@@ -145,4 +145,7 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_readme_names_every_example() -> None:
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     for path in EXAMPLES.iterdir():
+        if path.name.startswith(("_", ".")):
+            # What Python and editors leave there.
+            continue
         assert f"`{path.name}" in text, path.name
