@@ -148,7 +148,7 @@ def _classes() -> Picture:
     p.rect(330, 64, 14, 14, "mark")
     p.text(352, 76, "disagrees with the first filter")
     kinds = ((0, 0), (1, 0), (0, 1), (1, 1))
-    names = ("all agree", "second differs", "third differs", "both differ")
+    names = ("all agree", "2nd differs", "3rd differs", "both differ")
     for c, (kind, name) in enumerate(zip(kinds, names, strict=True)):
         inside = [i for i in range(8) if patterns[i] == kind]
         x = 20 + 166 * c
@@ -174,7 +174,7 @@ def _fold() -> Picture:
         p.rect(x, 48, 154, 64, "mark" if turned else "box")
         ink = "dark" if turned else ""
         p.text(x + 77, 76, f"class {c}: {wrong[c]} of {len(members[c])}", f"bold {ink}", "middle")
-        note = "second differs: turn round" if turned else "second agrees: keep"
+        note = "2nd differs: turned" if turned else "2nd agrees: kept"
         p.text(x + 77, 98, note.replace(": ", ", "), ink, "middle")
     m = sum(wrong)
     turned_sum = sum(w for w, kind in zip(wrong, kinds, strict=True) if kind[0])
