@@ -26,15 +26,20 @@ class Loop:
         self.queue = bytearray()
         self.resets = 0
         self.closed = False
+        # As of a port: what one thread writes while another reads is not lost.
+        self.lock = threading.Lock()
 
     def write(self, data: bytes) -> None:
-        self.heard += data
-        self.queue += data
+        with self.lock:
+            self.heard += data
+            self.queue += data
 
     def read(self, size: int, timeout: float) -> bytes:
         if not self.queue:
             time.sleep(timeout)
-        data, self.queue = bytes(self.queue[:size]), self.queue[size:]
+        with self.lock:
+            data = bytes(self.queue[:size])
+            del self.queue[:size]
         return data
 
     def reset_input(self) -> None:

@@ -547,11 +547,13 @@ def test_platformio_accepts_it(
     assert len(list(tmp_path.glob("*.tar.gz"))) == 1
 
 
+# The networks are C: they link where a compiler has newlib and no C++ library beside it.
 PIO_INI = """\
 [env:f446]
 platform = platformio/ststm32@19.5.0
 platform_packages = platformio/toolchain-gccarmnoneeabi@~1.120301.0
 board = nucleo_f446re
+build_unflags = -lstdc++
 """
 
 PIO_MAIN = """\
